@@ -1,0 +1,1 @@
+"""Program: the `moca` command, the only place that prints."""

@@ -1,0 +1,5 @@
+"""The `moca` command."""
+
+
+def main() -> None:
+    """Run the command line."""

@@ -1,0 +1,1 @@
+"""Program: from folders of PDFs and images to a collection."""

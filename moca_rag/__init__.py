@@ -1,0 +1,1 @@
+"""Search folders of PDFs by meaning and by look."""
