@@ -1,5 +1,141 @@
-"""The `moca` command."""
+"""The `moca` command: a table of names; what a name stands for is imported when it is called.
+
+moca COMMAND [ARGS]...
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One name of the command line: the function behind it, what shows its report, and a line for `moca --help`."""
+
+    function: str
+    view: str
+    summary: str
+
+
+COMMANDS = {
+    "index": Command(
+        "moca_rag.indexer.command:index",
+        "moca_rag.cli.views:show_index",
+        "Add PDFs and images to a collection, or bring it up to date.",
+    ),
+    "search": Command(
+        "moca_rag.cli.search:search", "moca_rag.cli.views:show_hits", "Ask a question, get the pages that answer it."
+    ),
+    "show": Command("moca_rag.cli.pages:show", "moca_rag.cli.views:show_page", "Draw one page as a PNG."),
+    "ls": Command("moca_rag.cli.pages:ls", "moca_rag.cli.views:show_documents", "List the documents of a collection."),
+    "rm": Command("moca_rag.cli.pages:rm", "moca_rag.cli.views:show_removed", "Take documents out of a collection."),
+    "status": Command(
+        "moca_rag.cli.health:status",
+        "moca_rag.cli.views:show_status",
+        "What is indexed, what is stale, what failed and why.",
+    ),
+    "verify": Command(
+        "moca_rag.cli.health:verify",
+        "moca_rag.cli.views:show_verified",
+        "Check that catalog, vectors and index agree; repair.",
+    ),
+    "compact": Command(
+        "moca_rag.cli.health:compact", "moca_rag.cli.views:show_compacted", "Give back the room of what was deleted."
+    ),
+    "doctor": Command(
+        "moca_rag.cli.doctor:doctor",
+        "moca_rag.cli.views:show_findings",
+        "Look at this installation and say what to mend.",
+    ),
+}
+HELP = """\
+Usage: moca COMMAND [ARGS]...
+
+Search folders of PDFs by meaning and by look.
+
+Commands:
+{commands}
+
+Examples:
+  moca index ./pdfs
+  moca search "How much did energy cost in 2023?"
+
+`moca COMMAND --help` tells more. Exit codes: 0 fine, 1 error, 2 usage, 3 finished but some files failed, 130 interrupted.
+"""
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command. The exit code."""
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        sys.stdout.write(HELP.format(commands="\n".join(f"  {n:<9}{c.summary}" for n, c in COMMANDS.items())))
+        return EXIT_OK if arguments else EXIT_USAGE
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"moca_rag {version('moca_rag')}\n")
+        return EXIT_OK
+    command = COMMANDS.get(arguments[0])
+    if command is None:
+        near = get_close_matches(arguments[0], COMMANDS, 1)
+        hint = f"did you mean `moca {near[0]}`?" if near else "`moca --help` lists the commands"
+        sys.stderr.write(f"moca: there is no command {arguments[0]!r}: {hint}\n")
+        return EXIT_USAGE
+    return _run_command(f"moca {arguments[0]}", command, arguments[1:])
+
+
+def _run_command(name: str, command: Command, arguments: list[str]) -> int:
+    """Parse, run, show. Every error that is ours, or the user's, becomes one line and a code."""
+    from moca_rag.errors import ConfigError, MocaError
+
+    from .terminal import Terminal
+
+    terminal = Terminal()
+    try:
+        with terminal:
+            report = _call(name, command, arguments, terminal)
+        if isinstance(report, int) or report is None:  # --help has printed all there is to say
+            return int(report or 0)
+        return int(_load(command.view)(terminal, report) or EXIT_OK)
+    except MocaError as error:
+        terminal.err.print(f"moca: {error}", markup=False, soft_wrap=True)
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_ERROR
+    except KeyboardInterrupt:
+        terminal.err.print("moca: stopped. What was committed is kept; the same command goes on from there.")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # `moca ls | head` is no error
+        sys.stdout = None  # type: ignore[assignment]
+        return EXIT_OK
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        terminal.err.print(f"moca: {place}{error.strerror or error}", markup=False, soft_wrap=True)
+        return EXIT_ERROR
+
+
+def _call(name: str, command: Command, arguments: list[str], terminal: Any) -> Any:
+    import typer
+
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(context_settings={"help_option_names": ["--help", "-h"]})(_load(command.function))
+    try:
+        return app(arguments, prog_name=name, standalone_mode=False, obj=terminal)
+    except Exception as error:
+        if not hasattr(error, "exit_code") or not hasattr(error, "show"):
+            raise
+        error.show()  # what typer says of wrong arguments
+        return EXIT_USAGE
+
+
+def _load(place: str) -> Callable[..., Any]:
+    module, _, name = place.partition(":")
+    loaded: Callable[..., Any] = getattr(import_module(module), name)
+    return loaded

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -27,6 +28,91 @@ class Word(NamedTuple):
 
     text: str
     box: Box
+
+
+class Heading(NamedTuple):
+    """One entry of a document's outline: depth from 1, and the page (from 1) it points to."""
+
+    level: int
+    title: str
+    page: int
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    """What a document says of itself; `kind` is `pdf` or `image`, `metadata` holds only keys with a value."""
+
+    kind: str
+    num_pages: int
+    title: str
+    metadata: dict[str, str]
+    outline: tuple[Heading, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PageContent:
+    """One page as a renderer gives it: number from 1, size in points, text layer, and pixels [H, W, 3] if asked for."""
+
+    number: int
+    width: float
+    height: float
+    words: tuple[Word, ...]
+    image: Pixels | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a collection: its document's name, its number from 1, its size in points and its text layer."""
+
+    document: str
+    number: int
+    path: Path
+    title: str
+    width: float
+    height: float
+    words: tuple[Word, ...]
+
+    @property
+    def page_id(self) -> str:
+        """The name that commands take: `reports/2023.pdf#4`."""
+        return f"{self.document}#{self.number}"
+
+    @property
+    def text(self) -> str:
+        """The words of the text layer, in reading order."""
+        return " ".join(word.text for word in self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One answer: the page, its score, and what each ranking gave to it.
+
+    In hybrid mode `vision + text == score`. With one ranking alone the score is that ranking's own: the cosine, or
+    BM25. A ranking that the page cannot take part in (a scan has no text) gives None. `boxes` surround the matched
+    words.
+    """
+
+    rank: int
+    score: float
+    document: str
+    page: int
+    path: Path
+    title: str
+    vision: float | None
+    text: float | None
+    snippet: str
+    matches: tuple[str, ...]
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file, or one page of it (`page` from 1; 0 is the whole file), that could not be read, and why."""
+
+    path: str
+    page: int
+    code: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

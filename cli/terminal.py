@@ -1,0 +1,82 @@
+"""What a person sees: data on standard output, progress and messages on standard error."""
+
+import json
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+
+
+class Terminal:
+    """Both streams of one command, and its progress bars; it is the reporter that the library calls."""
+
+    def __init__(self) -> None:
+        self.out = Console(soft_wrap=False, highlight=False)
+        self.err = Console(stderr=True, highlight=False)
+        self.as_json = False
+        self._progress: Any = None
+        self._tasks: dict[str, Any] = {}
+        self._failed = 0
+
+    def print_json(self, value: object) -> None:
+        """One JSON object a line on standard output, ready for another program."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+    # -- the reporter -------------------------------------------------------------------------------------------------
+
+    def start(self, task: str, total: int | None) -> None:
+        """Show a bar for this task; on a stream that is no terminal, nothing moves."""
+        if not self.err.is_terminal:
+            return
+        if self._progress is None:
+            self._progress = _make_progress(self.err)
+            self._progress.start()
+        self._tasks[task] = self._progress.add_task(task, total=total, failed="")
+
+    def advance(self, task: str, amount: int = 1) -> None:
+        """Move a bar."""
+        if task in self._tasks:
+            self._progress.advance(self._tasks[task], amount)
+
+    def failed(self, amount: int = 1) -> None:
+        """Count what could not be done, beside the bars."""
+        self._failed += amount
+        if self._failed and self._progress is not None:
+            for task in self._tasks.values():
+                self._progress.update(task, failed=f"[red]{self._failed} failed[/red]")
+
+    def say(self, message: str) -> None:
+        """One line on standard error, above the bars."""
+        self.err.print(message, markup=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def _make_progress(console: Console) -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class SpeedColumn(TextColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:.1f}/s" if task.speed and task.total else "", style="cyan")
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        SpeedColumn(""),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[failed]}"),
+        console=console,
+        transient=True,
+    )

@@ -1,0 +1,1 @@
+"""The demo corpus: a generator of PDFs and pictures, its texts, its questions."""

@@ -1,0 +1,74 @@
+"""The command `moca index`: paths and options in, an IndexReport out."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from moca_rag.collection import default_path
+from moca_rag.config import load_settings, read_pairs
+from moca_rag.records import Encoder, Mode
+
+from .pipeline import index_documents, preview_documents
+from .rebuild import rebuild_collection
+from .report import IndexReport, IndexSettings
+
+
+def index(
+    ctx: typer.Context,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH...", help="Folders and files; none: all that was indexed before."),
+    ] = None,
+    collection: Annotated[
+        Path | None,
+        typer.Option("-c", "--collection", metavar="DIR", envvar="MOCA_COLLECTION", help="Where the collection lies."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER_OR_HUB_ID", envvar="MOCA_MODEL", help="Embed pages with this model: search by look."
+        ),
+    ] = None,
+    mode: Annotated[
+        Mode | None, typer.Option(help="Rankings to prepare (default: hybrid with a model, text without).")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag these documents; repeatable.")] = None,
+    password: Annotated[list[str] | None, typer.Option(help="Try this on encrypted PDFs; repeatable.")] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Drop what is gone, also where over half is gone.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Read again what failed before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the collection anew, then put it in place.")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes that read pages (0: one a core).")] = 0,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings as YAML.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting, as page_timeout_s=60; repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a summary.")] = False,
+) -> IndexReport:
+    """Add PDFs and images to a collection, or bring it up to date: only what changed is read again.
+
+    Examples:
+      moca index ./pdfs
+
+      moca index ./pdfs --collection ./answers --tag team=finance --json
+    """
+    ctx.obj.as_json = as_json
+    folder = collection or default_path()
+    settings = load_settings(IndexSettings(jobs=jobs), config, setting or ())
+    encoder = open_encoder(model) if model and mode != "text" else None
+    options: dict[str, Any] = {"mode": mode, "passwords": password or (), "settings": settings, "reporter": ctx.obj}
+    options["tags"] = read_pairs(tag or [], "--tag")
+    if dry_run:
+        return preview_documents(paths or [], folder, prune=prune, retry_failed=retry_failed, rebuild=rebuild)
+    if rebuild:
+        return rebuild_collection(paths or [], folder, encoder, options)
+    return index_documents(paths or [], folder, encoder, prune=prune, retry_failed=retry_failed, **options)
+
+
+def open_encoder(model: str) -> Encoder:
+    """The model behind `--model`; its weights are read when the first page needs them."""
+    from moca_rag.deferred import DeferredEmbedder
+
+    return DeferredEmbedder(model)

@@ -1,0 +1,137 @@
+"""Turns paths into a searchable collection: discover, render, embed, commit. Interrupted anywhere, it goes on there."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from moca_rag.catalog import Catalog
+from moca_rag.collection import CATALOG_NAME, Collection, is_collection
+from moca_rag.errors import ConfigError
+from moca_rag.fingerprint import Fingerprint, check_fingerprint
+from moca_rag.progress import Reporter, SilentReporter
+from moca_rag.records import Encoder, Mode
+from moca_rag.render import RENDERER, renderer_version
+
+from .discover import find_scopes, make_plan
+from .intake import Intake
+from .pool import Limits, RenderPool, Request
+from .report import IndexReport, IndexSettings, Stopwatch
+from .stream import embed_answers
+
+
+def index_documents(
+    paths: Iterable[str | Path],
+    collection: str | Path,
+    encoder: Encoder | None = None,
+    *,
+    mode: Mode | None = None,
+    tags: Mapping[str, str] | None = None,
+    passwords: Sequence[str] = (),
+    prune: bool = False,
+    retry_failed: bool = False,
+    settings: IndexSettings | None = None,
+    reporter: Reporter | None = None,
+) -> IndexReport:
+    """Add every page of the documents under `paths` to a collection, made where there is none; no path: all known roots.
+
+    Unchanged files cost a stat, changed ones are replaced, missing ones leave (see `make_plan`). A document that cannot
+    be read is recorded with its reason and skipped: one broken file never ends a night's work. Without an encoder a new
+    collection is a text collection, and an existing one keeps its own model. Raises FingerprintError where the collection
+    was made with other settings, LockedError while another process writes it.
+    """
+    folder = Path(collection)
+    wanted = None if encoder is None and mode is None and is_collection(folder) else plan_fingerprint(encoder, mode)
+    settings, reporter, watch = settings or IndexSettings(), reporter or SilentReporter(), Stopwatch()
+    with Collection.writing(folder, wanted) as (opened, writer):
+        check_fingerprint(opened.fingerprint, wanted or plan_renewal(opened.fingerprint), folder)
+        scopes = find_scopes([Path(path) for path in paths], opened.catalog)
+        reporter.start("looking", None)
+        plan = make_plan(scopes, opened.catalog, prune=prune, retry_failed=retry_failed)
+        watch.lap("discover")
+        intake = Intake(writer, plan, tags or {}, settings, reporter, watch)
+        try:
+            _run(opened, intake, encoder, passwords, settings, reporter, watch)
+        except BaseException:
+            intake.flush()
+            raise
+        intake.finish()
+        if opened.fingerprint.model is not None:
+            reporter.start("ranking", None)
+            opened.store().refresh()
+            watch.lap("index")
+        return intake.report(opened.fingerprint.mode)
+
+
+def preview_documents(
+    paths: Iterable[str | Path],
+    collection: str | Path,
+    *,
+    prune: bool = False,
+    retry_failed: bool = False,
+    rebuild: bool = False,
+) -> IndexReport:
+    """What `index_documents` would do now, by document; nothing is written and no document is opened."""
+    folder, watch = Path(collection), Stopwatch()
+    catalog = Catalog.open(folder / CATALOG_NAME) if is_collection(folder) and not rebuild else None
+    plan = make_plan(find_scopes([Path(p) for p in paths], catalog), catalog, prune=prune, retry_failed=retry_failed)
+    watch.lap("discover")
+    known = {row.sha256 for row in catalog.files() if row.complete} if catalog is not None else set()
+    new = {file.sha256 for file in plan.candidates} - known
+    changed = {file.sha256 for file in plan.candidates if file.known is not None and file.known.complete} & new
+    failed = [failure for _, failure in plan.remembered] + [failure for _, failure, _ in plan.unreadable]
+    report = IndexReport(dry_run=True, failed=failed, kept=plan.kept, seconds=watch.total())
+    report.added, report.changed = len(new - changed), len(changed)
+    report.unchanged = len({row.document_id for row in plan.unchanged})
+    report.removed = len({row.document_id for row in plan.gone} - {row.document_id for row in plan.unchanged})
+    if catalog is not None:
+        counts = catalog.count()
+        report.documents, report.pages = counts["documents"], counts["pages"]
+        catalog.close()
+    return report
+
+
+def _run(
+    opened: Collection,
+    intake: Intake,
+    encoder: Encoder | None,
+    passwords: Sequence[str],
+    settings: IndexSettings,
+    reporter: Reporter,
+    watch: Stopwatch,
+) -> None:
+    """Open what must be read, then read, embed and commit it."""
+    works = intake.begin()
+    if not works:
+        return
+    limits = Limits(settings.page_timeout_s, settings.page_memory_mb)
+    with RenderPool(min(settings.num_workers, len(works) * 4), limits, passwords) as pool:
+        reporter.start("documents", len(works))
+        for answer in pool.read(Request(index, work.files[0].path, 0) for index, work in enumerate(works)):
+            intake.open(works[answer.request.key], answer)
+        watch.lap("open")
+        num_pages = sum(len(work.missing) for work in works)
+        reporter.start("pages", num_pages)
+        if not num_pages:
+            return
+        if opened.fingerprint.model is not None:
+            encoder = encoder or opened.encoder
+        pixels = None if encoder is None or opened.fingerprint.model is None else encoder.card.pixels
+        encoder = None if pixels is None else encoder
+        watch.lap("model")
+        answers = watch.timed(pool.read(intake.requests(works, pixels)), "render", "embed" if encoder else "commit")
+        pairs = embed_answers(answers, encoder, opened.catalog.has_vectors)
+        for answer, embedding in watch.timed(pairs, "embed", "commit"):
+            intake.take(answer, embedding)
+
+
+def plan_renewal(fingerprint: Fingerprint) -> Fingerprint:
+    """The fingerprint of an existing collection as today's program would make it, with the model it has."""
+    return Fingerprint(fingerprint.mode, RENDERER, renderer_version(), model=fingerprint.model)
+
+
+def plan_fingerprint(encoder: Encoder | None, mode: Mode | None) -> Fingerprint:
+    """What a new collection would be made with: hybrid with a model, text without."""
+    chosen: Mode = mode or ("text" if encoder is None else "hybrid")
+    if chosen != "text" and encoder is None:
+        raise ConfigError(f"--mode {chosen} needs a model: name one with --model FOLDER_OR_HUB_ID")
+    model = None if chosen == "text" or encoder is None else encoder.card
+    return Fingerprint(chosen, RENDERER, renderer_version(), model=model)

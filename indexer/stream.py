@@ -1,0 +1,40 @@
+"""Pairs rendered pages with their embeddings while both are still being made."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+from moca_rag.records import Encoder, Floats, Pixels
+
+from .pool import Answer
+
+
+def embed_answers(
+    answers: Iterable[Answer], encoder: Encoder | None, is_known: Callable[[bytes], bool]
+) -> Iterator[tuple[Answer, Floats | None]]:
+    """Each answer with the embedding [D] of its picture, in order; None where there is no picture or it is known by key.
+
+    The encoder reads as few or as many pages ahead as its batches need; what it has not embedded yet waits here.
+    """
+    if encoder is None:
+        for answer in answers:
+            yield answer, None
+        return
+    waiting: deque[tuple[Answer, bool]] = deque()
+    keys: set[bytes] = set()
+
+    def pictures() -> Iterator[Pixels]:
+        for answer in answers:
+            key = answer.image_key
+            fresh = key is not None and key not in keys and not is_known(key)
+            waiting.append((answer, fresh))
+            if key is not None and fresh:
+                keys.add(key)
+                assert answer.content is not None and answer.content.image is not None
+                yield answer.content.image
+
+    for embedding in encoder.encode_pages(pictures()):
+        while not waiting[0][1]:
+            yield waiting.popleft()[0], None
+        yield waiting.popleft()[0], embedding
+    for answer, _ in waiting:
+        yield answer, None

@@ -1,0 +1,238 @@
+"""Finds a model's folder and says what decides its embeddings: settings, prompts, revision; never loads torch."""
+
+import difflib
+import hashlib
+import json
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, ModelError
+from .records import ModelCard, PixelBudget
+
+PAGE_PROMPT = "Represent the given document image."
+SETTINGS_FILE = "moca.json"
+INDEX_FILE = "model.safetensors.index.json"
+HUB_FILES = ("*.json", "*.safetensors")
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# One answer of the hub has to come within this time: DNS and dead routes know no other limit.
+HUB_SECONDS = 1.5
+SAMPLES, SAMPLE_BYTES = 64, 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model on this machine: the name it was asked for by, its folder, and the revision of its content."""
+
+    name: str
+    folder: Path
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """What lives with a model beside its weights, from its `moca.json`; the defaults are MoCa's own.
+
+    `mask_token_id` is the token of masked language modelling; None means the tokenizer's own `<|mask|>`.
+    """
+
+    page_prompt: str = PAGE_PROMPT
+    query_prompt: str = ""
+    min_pixels: int = PixelBudget().min_pixels
+    max_pixels: int = PixelBudget().max_pixels
+    mask_token_id: int | None = None
+
+
+def read_card(model: str | Path, pixels: PixelBudget | None = None) -> ModelCard:
+    """What decides the embeddings of a model, without loading it; `pixels` overrides its own budget.
+
+    Raises ModelError when the model cannot be found or read, ConfigError on a budget that cannot be used.
+    """
+    return make_card(find_checkpoint(model), pixels)
+
+
+def make_card(checkpoint: Checkpoint, pixels: PixelBudget | None = None) -> ModelCard:
+    """The card of a model on this machine; see `read_card`."""
+    settings = read_settings(checkpoint.folder)
+    budget = pixels or PixelBudget(settings.min_pixels, settings.max_pixels)
+    if budget.factor != PixelBudget().factor or not 0 < budget.min_pixels <= budget.max_pixels:
+        raise ConfigError(f"{budget} cannot be used: its factor is 28 and its pixels rise from above 0")
+    values = read_values(checkpoint.folder)
+    return ModelCard(
+        name=checkpoint.name,
+        revision=checkpoint.revision,
+        dimension=values.get("text_config", values)["hidden_size"],
+        pooling="mean",
+        page_prompt=settings.page_prompt,
+        query_prompt=settings.query_prompt,
+        pixels=budget,
+    )
+
+
+def find_checkpoint(model: str | Path) -> Checkpoint:
+    """The model in a local folder, else in the local hub cache, else from the hub.
+
+    A hub that cannot be reached costs about a second and is asked once. Raises ModelError, naming what was looked for.
+    """
+    folder = Path(model).expanduser()
+    if str(model) and folder.is_dir():
+        _require_model(folder)
+        return Checkpoint(str(model), folder, hash_folder(folder))
+    if isinstance(model, Path) or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model):
+        raise ModelError(f"no model folder at {model}: give a folder with config.json, or a hub id such as owner/name")
+    cached = _find_cached(model) or _download(model)
+    _require_model(cached)
+    return Checkpoint(model, cached, cached.name)
+
+
+def _require_model(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"the folder {folder} holds no model (no config.json): give the folder that holds it")
+
+
+def _find_cached(name: str) -> Path | None:
+    """The hub cache's copy of a model, where it is whole."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=list(HUB_FILES), local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    try:
+        list_weights(folder)
+    except ModelError:
+        return None
+    return folder if (folder / "config.json").is_file() else None
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    start = f"no model folder {name} and no whole copy of it in the hub cache"
+    advice = "give a model folder, or fetch it where there is a network: hf download " + name
+    try:
+        _ask_hub(name)
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+    except OfflineModeIsEnabled as error:
+        raise ModelError(f"{start}, and the hub is switched off (HF_HUB_OFFLINE): {advice}") from error
+    except GatedRepoError as error:
+        raise ModelError(f"{start}, and its owner asks for a login: accept the terms, then hf auth login") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"{start}, and the hub does not know it: check the name") from error
+    except Exception as error:  # the hub's client raises another library's errors in each of its versions
+        reason = " ".join(f"{type(error).__name__} {error}".split())[:120]
+        raise ModelError(f"{start}, and the hub could not be reached ({reason}): {advice}") from error
+
+
+def _ask_hub(name: str) -> None:
+    """One look-up with a hard time limit; raises the client's error, or TimeoutError."""
+    from huggingface_hub import HfApi
+
+    failures: list[Exception] = []
+
+    def look_up() -> None:
+        try:
+            HfApi().model_info(name, timeout=HUB_SECONDS)
+        except Exception as error:  # carried over to the caller's thread
+            failures.append(error)
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(HUB_SECONDS)
+    if thread.is_alive():
+        raise TimeoutError(f"no answer in {HUB_SECONDS} s")
+    if failures:
+        raise failures[0]
+
+
+def hash_folder(folder: Path) -> str:
+    """A hash of what decides embeddings: the JSON files that are read, and weights by header, size and samples.
+
+    Sampling keeps it far below a second for any size; a training step moves every weight, so samples see it.
+    """
+    digest = hashlib.sha256()
+    for name in ("config.json", "tokenizer.json", SETTINGS_FILE):
+        content = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    for path in list_weights(folder):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+            digest.update(file.read(min(header, size)))
+            for index in range(SAMPLES):
+                file.seek(size * index // SAMPLES)
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:40]
+
+
+def read_settings(folder: Path) -> ModelSettings:
+    """The settings in the folder's moca.json, or the defaults; raises ModelError on an unknown or unusable one."""
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        return ModelSettings()
+    settings = ModelSettings(**_check_settings(path, read_json(path)))
+    if not 0 < settings.min_pixels <= settings.max_pixels:
+        raise ModelError(f"{path}: min_pixels {settings.min_pixels} and max_pixels {settings.max_pixels} are no range")
+    if settings.mask_token_id is not None and settings.mask_token_id < 0:
+        raise ModelError(f"{path}: mask_token_id {settings.mask_token_id} is no token")
+    return settings
+
+
+def _check_settings(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    kinds = {name: type(getattr(ModelSettings(), name)) for name in ModelSettings.__slots__}
+    kinds["mask_token_id"] = int
+    for key, value in values.items():
+        if key not in kinds:
+            near = difflib.get_close_matches(key, kinds, 1)
+            raise ModelError(f"{path}: unknown setting {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+        if type(value) is not kinds[key]:
+            raise ModelError(f"{path}: {key} must be of type {kinds[key].__name__}, not {value!r}")
+    return values
+
+
+def read_values(folder: Path) -> dict[str, Any]:
+    """The values of the folder's config.json; raises ModelError when it is not that of a Qwen2.5-VL model."""
+    path = folder / "config.json"
+    values = read_json(path)
+    if values.get("model_type") != "qwen2_5_vl":
+        raise ModelError(
+            f"{path}: the model type {values.get('model_type')!r} is not qwen2_5_vl: use a Qwen2.5-VL model"
+        )
+    text = values.get("text_config", values)
+    if not isinstance(text, dict) or type(text.get("hidden_size")) is not int or text["hidden_size"] < 1:
+        raise ModelError(f"{path} is no usable config (no hidden_size of the text layers): copy it again")
+    return values
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; raises ModelError when it is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read as JSON ({str(error)[:100]}): copy it again") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path} must hold a JSON object, not a {type(value).__name__}: copy it again")
+    return value
+
+
+def list_weights(folder: Path) -> list[Path]:
+    """The safetensors files of a model; raises ModelError when there are none, or one of the index is missing."""
+    index = folder / INDEX_FILE
+    if index.is_file():
+        weight_map = read_json(index).get("weight_map")
+        names = sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else []
+    else:
+        names = ["model.safetensors"]
+    missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+    if names and not missing:
+        return [folder / name for name in names]
+    if any(path for pattern in PICKLED for path in folder.glob(pattern)):
+        raise ModelError(f"the weights in {folder} are pickled, which can run code: convert them to safetensors")
+    raise ModelError(
+        f"the model folder {folder} lacks its weights ({(missing or names or [INDEX_FILE])[0]}): copy it whole"
+    )

@@ -1,0 +1,106 @@
+"""What decides a collection's content, kept in `collection.toml`, so that two settings are never mixed in one."""
+
+import json
+import os
+import tomllib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import CollectionError, FingerprintError
+from .records import Mode, ModelCard, PixelBudget
+from .terms import VERSION as TERMS_VERSION
+
+FILE_NAME = "collection.toml"
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Mode, renderer, text analysis and model of a collection. A text collection has no model."""
+
+    mode: Mode
+    renderer: str
+    renderer_version: str
+    terms: int = TERMS_VERSION
+    model: ModelCard | None = None
+
+    def differences(self, other: "Fingerprint") -> list[str]:
+        """What differs, a line each: `name: here -> there`. A renderer's patch releases count as equal."""
+        mine, theirs = self._values(), other._values()
+        return [
+            f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in mine | theirs if mine.get(key) != theirs.get(key)
+        ]
+
+    def check_model(self, card: ModelCard, collection: Path) -> None:
+        """Raises FingerprintError where a collection was embedded by another model than this one."""
+        check_fingerprint(self, replace(self, model=card), collection)
+
+    def _values(self) -> dict[str, Any]:
+        values = _flat(self)
+        values["renderer.version"] = ".".join(str(values["renderer.version"]).split(".")[:2])
+        if self.model is not None:
+            values.pop("model.name")  # the same weights from another folder are the same model
+        return values
+
+
+def _flat(fingerprint: Fingerprint) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "mode": fingerprint.mode,
+        "renderer.name": fingerprint.renderer,
+        "renderer.version": fingerprint.renderer_version,
+        "text.terms": fingerprint.terms,
+    }
+    if fingerprint.model is not None:
+        card = asdict(fingerprint.model)
+        pixels = card.pop("pixels")
+        values |= {f"model.{key}": value for key, value in card.items()}
+        values |= {f"pixels.{key}": value for key, value in pixels.items()}
+    return values
+
+
+def check_fingerprint(here: Fingerprint, wanted: Fingerprint, collection: Path) -> None:
+    """Raises FingerprintError, saying what differs and which command makes the collection anew."""
+    differences = here.differences(wanted)
+    if differences:
+        raise FingerprintError(
+            f"{collection} was made with other settings ({'; '.join(differences)}): "
+            "use the same, another --collection, or make it anew with `moca index --rebuild`"
+        )
+
+
+def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
+    """Write `collection.toml`, whole or not at all."""
+    lines = ["# Made by moca_rag; a collection is read with the settings it was made with.", f"format = {FORMAT}"]
+    table = ""
+    for key, value in _flat(fingerprint).items():
+        head, _, name = key.rpartition(".")
+        if head != table:
+            lines.extend(["", f"[{head}]"])
+            table = head
+        lines.append(f"{name} = {json.dumps(value, ensure_ascii=False)}")
+    path = folder / FILE_NAME
+    draft = path.with_suffix(".new")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+def read_fingerprint(folder: Path) -> Fingerprint:
+    """Read `collection.toml`. Raises CollectionError if it is missing or damaged."""
+    path = folder / FILE_NAME
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise CollectionError(f"{path} has format {values['format']}, this program reads {FORMAT}: use --rebuild")
+        model = None
+        if "model" in values:
+            model = ModelCard(**values["model"], pixels=PixelBudget(**values["pixels"]))
+        renderer = values["renderer"]
+        return Fingerprint(values["mode"], renderer["name"], renderer["version"], values["text"]["terms"], model)
+    except OSError as error:
+        raise CollectionError(f"{path} cannot be read: {error.strerror}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise CollectionError(f"{path} is damaged ({error}): make the collection anew with `--rebuild`") from error

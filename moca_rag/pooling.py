@@ -1,0 +1,22 @@
+"""Turns token states into embeddings: one unit vector a sequence."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def mean_pool(states: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Unit embeddings [N, D] from packed states [T, D]: the mean over each sequence's tokens (MoCa, section 2.1).
+
+    Sums run in float32: bf16 loses the small tokens of a long page. Every sequence is summed by itself, so its
+    embedding does not depend on its neighbours. Raises ValueError on an empty sequence or one left over.
+
+    >>> mean_pool(torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, 3.0]]), [1, 2])
+    tensor([[0.6000, 0.8000],
+            [0.0000, 1.0000]])
+    """
+    if not lengths or min(lengths) < 1 or sum(lengths) != len(states):
+        raise ValueError(f"{len(states)} states cannot be pooled into sequences of {list(lengths)} tokens")
+    means = torch.stack([part.float().mean(dim=0) for part in torch.split(states, list(lengths))])
+    return torch.nn.functional.normalize(means, dim=-1)

@@ -1,0 +1,145 @@
+"""Turns a question into hits: both rankings, fused, with snippets and boxes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .catalog import Catalog, FileRow
+from .errors import ConfigError
+from .fusion import DEPTH, fuse
+from .ranking import allowed_files, find_marks, rank_text, text_pages
+from .records import Floats, Hit, Mode, Query
+from .snippets import cut_snippet, match_boxes
+from .stores import VectorStore
+from .terms import match_expression, sign_pairs
+from .textlayer import clean_word, unpack_words
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One search, checked: what is asked, of which pages, by which rankings."""
+
+    query: Query
+    top_k: int = 10
+    mode: Mode = "text"
+    where: Mapping[str, str] | None = None
+    within: str | None = None
+
+    @property
+    def expression(self) -> str | None:
+        """What the full-text index is asked; None where no ranking by words takes part."""
+        return None if self.mode == "vision" else match_expression(self.query.text)
+
+
+def check_request(request: Request, collection_mode: Mode) -> Request:
+    """The request with the rankings that can answer it. Raises ConfigError where none can."""
+    query, mode = request.query, request.mode
+    if request.top_k < 1:
+        raise ConfigError(f"-k {request.top_k}: ask for at least one hit")
+    if collection_mode != "hybrid" and mode != collection_mode:
+        raise ConfigError(
+            f"--mode {mode}: this is a {collection_mode} collection; make it anew with "
+            "`moca index --rebuild --model FOLDER_OR_HUB_ID` to search in every mode"
+        )
+    if query.image is not None:
+        if mode == "text":
+            raise ConfigError("a picture cannot be searched by words: use --mode vision or hybrid")
+        return request if match_expression(query.text) else replace(request, mode="vision")
+    if match_expression(query.text) is None:
+        asked = "is empty" if not query.text.strip() else f"{query.text!r} has no word in it"
+        raise ConfigError(f"the question {asked}: ask with a word, a number or --image FILE")
+    return request
+
+
+def find_hits(
+    catalog: Catalog,
+    request: Request,
+    store: VectorStore | None,
+    embedding: Floats | None,
+    weights: Mapping[str, float],
+) -> list[Hit]:
+    """The best pages for a checked request; `embedding` [D] is needed by the modes vision and hybrid."""
+    allowed = allowed_files(catalog, request.where or {}, request.within)
+    depth = max(DEPTH, request.top_k)
+    rankings: dict[str, dict[int, float]] = {}
+    if store is not None and embedding is not None:
+        rankings["vision"] = rank_vectors(catalog, store, embedding, depth, allowed)
+    if request.expression is not None:
+        rankings["text"] = rank_text(catalog, request.expression, depth, None if allowed is None else list(allowed))
+    shares = _shares(catalog, rankings, weights, depth)
+    best = sorted(shares, key=lambda page_id: (-sum(shares[page_id].values()), page_id))[: request.top_k]
+    return _describe(catalog, request, best, shares, allowed)
+
+
+def _shares(
+    catalog: Catalog, rankings: Mapping[str, Mapping[int, float]], weights: Mapping[str, float], depth: int
+) -> dict[int, dict[str, float]]:
+    """What each ranking gives to each page: its own score where it ranks alone, else its share of the fused score."""
+    if len(rankings) == 1:
+        ((name, scores),) = rankings.items()
+        return {page_id: {name: score} for page_id, score in scores.items()}
+    found = {page_id for scores in rankings.values() for page_id in scores}
+    eligible = {"vision": found, "text": text_pages(catalog, found)}
+    return fuse(rankings, eligible, weights, depth)
+
+
+def rank_vectors(
+    catalog: Catalog, store: VectorStore, embedding: Floats, top_k: int, allowed: Mapping[int, FileRow] | None
+) -> dict[int, float]:
+    """Pages by cosine, each by the best of its vectors, best first; at most `top_k`."""
+    vector_ids = None if allowed is None else catalog.vector_ids(list(allowed))
+    asked = top_k
+    while True:
+        ids, scores = store.search(embedding, asked, vector_ids)
+        ranked: dict[int, float] = {}
+        score_of = dict(zip(ids.tolist(), scores.tolist(), strict=True))
+        rows = [row for row in catalog.pages_of_vectors(ids.tolist()) if allowed is None or row[2] in allowed]
+        for vector_id, page_id, _ in rows:
+            ranked[page_id] = max(ranked.get(page_id, -2.0), score_of[vector_id])
+        if len(ranked) >= top_k or len(ids) < asked:
+            best = sorted(ranked.items(), key=lambda item: (-item[1], item[0]))[:top_k]
+            return dict(best)
+        asked *= 4  # several vectors led to one page: look further down
+
+
+def _describe(
+    catalog: Catalog,
+    request: Request,
+    page_ids: Sequence[int],
+    shares: Mapping[int, Mapping[str, float]],
+    allowed: Mapping[int, FileRow] | None,
+) -> list[Hit]:
+    pages = catalog.pages(page_ids)
+    expression = request.expression or match_expression(request.query.text)
+    marks = find_marks(catalog, expression, page_ids) if expression else {}
+    pairs = set(sign_pairs(clean_word(request.query.text)))
+    files = allowed or first_files(catalog, [page.document_id for page in pages.values()])
+    hits = []
+    for page_id in page_ids:
+        page = pages[page_id]
+        file = files[page.document_id]
+        words = unpack_words(page.words)
+        matches = match_boxes(words, marks.get(page_id, ()), pairs)
+        hits.append(
+            Hit(
+                rank=len(hits) + 1,
+                score=sum(shares[page_id].values()),
+                document=file.name,
+                page=page.number,
+                path=catalog.file_path(file),
+                title=page.title,
+                vision=shares[page_id].get("vision"),
+                text=shares[page_id].get("text"),
+                snippet=cut_snippet(words, {index for index, _, _ in matches}),
+                matches=tuple(dict.fromkeys(text for _, text, _ in matches)),
+                boxes=tuple(box for _, _, box in matches),
+            )
+        )
+    return hits
+
+
+def first_files(catalog: Catalog, document_ids: Sequence[int]) -> dict[int, FileRow]:
+    """For each of these documents the first of the files that show it, by name."""
+    files: dict[int, FileRow] = {}
+    for file in catalog.files(document_ids=document_ids):
+        files.setdefault(file.document_id, file)
+    return files

@@ -1,0 +1,313 @@
+"""The encoder against transformers' own eager model with a full mask, and what it refuses to load."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from moca_rag import attention, backbone
+from moca_rag.backbone import Backbone, PatchProjection, build_model, load_backbone, prove_backbone, read_config
+from moca_rag.errors import ModelError
+from moca_rag.inputs import Pack, SequenceBuilder, TokenSequence, load_tokenizer
+from moca_rag.pixels import normalise_patches
+from moca_rag.records import PixelBudget
+from tests.small_model import write_small_model
+
+CPU = torch.device("cpu")
+SMALL = PixelBudget(min_pixels=28 * 28, max_pixels=200 * 28 * 28)
+Parts = list[Any]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def encoder(folder: Path) -> Backbone:
+    return load_backbone(folder, CPU, torch.float32)
+
+
+@pytest.fixture(scope="module")
+def build(folder: Path, encoder: Backbone) -> Callable[[Parts], TokenSequence]:
+    return SequenceBuilder(load_tokenizer(folder), encoder.vision_tokens, SMALL).build
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> Any:
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        folder, attn_implementation="eager", local_files_only=True
+    )
+    return model.eval().model
+
+
+def picture(rows: int, columns: int) -> Any:
+    return np.random.default_rng(rows).integers(0, 256, (28 * rows, 28 * columns, 3), dtype=np.uint8)
+
+
+def reference_states(model: Any, sequence: TokenSequence, images: Parts) -> Tensor:
+    """States [L, D] of one sequence by transformers alone: its processor, its positions, its eager attention."""
+    ids = torch.from_numpy(sequence.ids)[None]
+    inputs: dict[str, Any] = {}
+    if images:
+        processor = Qwen2VLImageProcessorPil(do_resize=False)
+        inputs = dict(processor(images, input_data_format="channels_last", return_tensors="pt"))
+    kinds = (ids == model.config.image_token_id).int()
+    positions, _ = model.get_rope_index(ids, kinds, image_grid_thw=inputs.get("image_grid_thw"))
+    full = torch.zeros(1, 1, ids.shape[1], ids.shape[1])
+    with torch.no_grad():
+        output = model(input_ids=ids, attention_mask=full, position_ids=positions, use_cache=False, **inputs)
+    states: Tensor = output.last_hidden_state[0]
+    return states
+
+
+MIXES: list[Parts] = [
+    ["What was the revenue of the energy division?"],
+    [picture(9, 7), "\nRepresent the given document image."],
+    [picture(2, 13)],
+    ["before ", picture(5, 6), " between ", picture(3, 3), picture(1, 1), " after"],
+    ["x"],
+]
+
+
+def test_a_pack_of_texts_pages_and_mixes_equals_transformers_one_at_a_time(
+    encoder: Backbone, reference: Any, build: Callable[[Parts], TokenSequence]
+) -> None:
+    sequences = [build(parts) for parts in MIXES]
+    pack = Pack.of(sequences)
+    with torch.inference_mode():
+        states = encoder.encode(pack).split(list(pack.lengths))
+    for parts, sequence, got in zip(MIXES, sequences, states, strict=True):
+        images = [part for part in parts if not isinstance(part, str)]
+        torch.testing.assert_close(got, reference_states(reference, sequence, images), atol=1e-5, rtol=1e-5)
+
+
+def test_neighbours_and_order_in_a_pack_move_nothing(
+    encoder: Backbone, build: Callable[[Parts], TokenSequence]
+) -> None:
+    sequences = [build(parts) for parts in MIXES]
+    with torch.inference_mode():
+        alone = [encoder.encode(Pack.of([sequence])) for sequence in sequences]
+        for order in ([4, 3, 2, 1, 0], [1, 1, 3, 0], [2, 4]):
+            pack = Pack.of([sequences[index] for index in order])
+            for index, got in zip(order, encoder.encode(pack).split(list(pack.lengths)), strict=True):
+                torch.testing.assert_close(got, alone[index], atol=5e-6, rtol=0)
+
+
+def test_every_token_sees_the_last_one(encoder: Backbone, build: Callable[[Parts], TokenSequence]) -> None:
+    sequences = [build([picture(2, 2), " ends with " + end]) for end in ("a", "b")]
+    with torch.inference_mode():
+        left, right = (encoder.encode(Pack.of([sequence])) for sequence in sequences)
+    assert ((left - right).norm(dim=-1) > 1e-3).all()
+
+
+def test_there_is_one_attention_call_a_layer(encoder: Backbone, build: Callable[[Parts], TokenSequence]) -> None:
+    with torch.inference_mode(), attention.count_calls() as count:
+        encoder.encode(Pack.of([build(parts) for parts in MIXES]))
+    assert count == [2 + 3]
+
+
+def test_pixels_give_the_same_states_as_bytes_and_as_floats(encoder: Backbone) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (64, 588), dtype=np.uint8)
+    projection: PatchProjection = encoder.model.visual.patch_embed
+    floats = torch.from_numpy(normalise_patches(rows))
+    with torch.no_grad():
+        convolved = projection.proj(floats.view(-1, 3, 2, 14, 14)).flatten(1)
+        torch.testing.assert_close(projection(floats), convolved, atol=1e-5, rtol=0)
+        torch.testing.assert_close(projection(torch.from_numpy(rows)), convolved, atol=1e-5, rtol=0)
+
+
+def test_a_causal_model_is_refused(folder: Path) -> None:
+    encoder = load_backbone(folder, CPU, torch.float32)
+    encoder.model.config.text_config.is_causal = True
+    with pytest.raises(ModelError, match="one direction"):
+        prove_backbone(encoder)
+
+
+def test_a_folder_that_says_causal_is_made_bidirectional(folder: Path, tmp_path: Path) -> None:
+    write_small_model(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["text_config"]["is_causal"] = config["is_causal"] = True
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert_equal_states(load_backbone(tmp_path, CPU, torch.float32), load_backbone(folder, CPU, torch.float32))
+
+
+def test_sequences_that_see_each_other_are_refused(encoder: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    attend = attention.segment_attention
+
+    def leaky(query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, *rest: Any) -> Tensor:
+        whole = torch.stack([boundaries[0], boundaries[-1]])
+        return attend(query, key, value, whole, *rest)
+
+    monkeypatch.setattr(attention, "segment_attention", leaky)
+    with pytest.raises(ModelError, match="see each other"):
+        prove_backbone(encoder)
+
+
+def test_more_than_one_attention_call_a_layer_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "moca_windows_one_by_one"
+
+    def one_by_one(module: Any, query: Tensor, *rest: Any, **options: Any) -> Any:
+        if "cu_seq_lens_q" not in options:
+            options["cu_seq_lens_q"] = torch.tensor([0, query.shape[2]])
+        return attention.packed_attention(module, query, *rest, **options)
+
+    attention.AttentionInterface.register(name, one_by_one)
+    monkeypatch.setattr(backbone, "PACKED_ATTENTION", name)
+    with pytest.raises(ModelError, match="attention calls where 5 layers make 10"):
+        load_backbone(folder, CPU, torch.float32)
+
+
+def assert_equal_states(left: Backbone, right: Backbone) -> None:
+    pack = Pack.of(list(backbone._probe_sequences(left)))
+    with torch.inference_mode():
+        torch.testing.assert_close(left.encode(pack), right.encode(pack), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{"layout": "old"}, {"shards": 3}, {"layout": "old", "shards": 2}])
+def test_every_published_layout_gives_the_same_model(
+    options: dict[str, Any], tmp_path: Path, encoder: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = load_backbone(write_small_model(tmp_path, **options), CPU, torch.float32)
+    assert_equal_states(encoder, other)
+    assert not caplog.records
+
+
+def test_weights_stored_in_bf16_are_read_as_float32(tmp_path: Path) -> None:
+    write_small_model(tmp_path, dtype=torch.bfloat16)
+    encoder = load_backbone(tmp_path, CPU, torch.float32)
+    assert {weight.dtype for weight in encoder.model.parameters()} == {torch.float32}
+
+
+def test_the_base_models_own_names_and_a_foreign_head_are_read(
+    folder: Path, tmp_path: Path, encoder: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    def strip(weights: dict[str, Tensor]) -> None:
+        for key in list(weights):
+            weights[key.removeprefix("model.")] = weights.pop(key)
+        weights["custom_text_proj.weight"] = torch.zeros(2, 2)
+
+    assert_equal_states(encoder, load_backbone(rewrite(folder, tmp_path, strip), CPU, torch.float32))
+    assert "custom_text_proj.weight" in caplog.text
+
+
+def rewrite(folder: Path, target: Path, change: Callable[[dict[str, Tensor]], None]) -> Path:
+    """A copy of the model folder with changed weights."""
+    for name in ("config.json", "tokenizer.json"):
+        (target / name).write_bytes((folder / name).read_bytes())
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file({key: tensor.contiguous() for key, tensor in weights.items()}, target / "model.safetensors")
+    return target
+
+
+NORM = "model.language_model.norm.weight"
+MERGER = "model.visual.merger.mlp.0.weight"
+
+
+def drop(weights: dict[str, Tensor]) -> None:
+    del weights[NORM], weights[MERGER]
+
+
+def misshape(weights: dict[str, Tensor]) -> None:
+    weights[NORM] = torch.ones(7)
+
+
+def add_layer(weights: dict[str, Tensor]) -> None:
+    weights["model.language_model.layers.2.mlp.up_proj.weight"] = torch.ones(2, 2)
+
+
+def poison(weights: dict[str, Tensor]) -> None:
+    weights[MERGER][3, 5] = torch.nan
+
+
+def blow_up(weights: dict[str, Tensor]) -> None:
+    weights[MERGER][3, 5] = torch.inf
+
+
+def empty(weights: dict[str, Tensor]) -> None:
+    weights[NORM].zero_()
+
+
+def quantise(weights: dict[str, Tensor]) -> None:
+    weights[MERGER] = weights[MERGER].to(torch.int8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop, r"lack visual\.merger\.mlp\.0\.weight \(2 of \d+ tensors are missing\)"),
+        (misshape, r"language_model\.norm\.weight has shape \[7\] where config.json asks for \[64\]"),
+        (add_layer, r"hold model\.language_model\.layers\.2\.mlp\.up_proj\.weight \(1 such\)"),
+        (poison, r"merger\.mlp\.0\.weight holds NaN"),
+        (blow_up, r"merger\.mlp\.0\.weight holds NaN or infinite"),
+        (empty, "embeddings have no length"),
+        (quantise, r"merger\.mlp\.0\.weight is stored as torch\.int8"),
+    ],
+)
+def test_weights_that_are_not_the_models_are_refused_by_name(
+    folder: Path, tmp_path: Path, change: Callable[[dict[str, Tensor]], None], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        load_backbone(rewrite(folder, tmp_path, change), CPU, torch.float32)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        ("", "model_type", "qwen3_vl", "'qwen3_vl' is not qwen2_5_vl"),
+        ("vision_config", "patch_size", 16, r"patches of \(16, 2, 2, 3\)"),
+        ("text_config", "use_sliding_window", True, "sliding window"),
+        ("text_config", "hidden_size", "large", "no usable config"),
+    ],
+)
+def test_a_config_that_cannot_be_fed_is_refused(
+    folder: Path, tmp_path: Path, part: str, key: str, value: Any, message: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (config[part] if part else config)[key] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=message) as caught:
+        read_config(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+VISION = {"depth": 32, "hidden_size": 1280, "num_heads": 16, "in_channels": 3, "window_size": 112}
+TEXT_3B = {
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}
+TEXT_7B = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.mark.parametrize(("text", "num_parameters"), [(TEXT_3B, 3_754_622_976), (TEXT_7B, 8_292_166_656)])
+def test_the_published_sizes_have_the_published_number_of_parameters(text: dict[str, Any], num_parameters: int) -> None:
+    rope = {"type": "mrope", "mrope_section": [16, 24, 24]}
+    vision = {**VISION, "intermediate_size": 3420, "out_hidden_size": text["hidden_size"]}
+    config = Qwen2_5_VLConfig.from_dict({**text, "rope_theta": 1e6, "rope_scaling": rope, "vision_config": vision})
+    model = build_model(config)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    head = 0 if text["tie_word_embeddings"] else text["hidden_size"] * text["vocab_size"]
+    assert sum(parameter.numel() for parameter in model.parameters()) + head == num_parameters

@@ -1,0 +1,193 @@
+"""Finding, naming and reading model folders, without a network."""
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import HfApi
+
+from moca_rag import checkpoint
+from moca_rag.checkpoint import ModelSettings, find_checkpoint, hash_folder, list_weights, read_json, read_settings
+from moca_rag.errors import ModelError
+from tests.small_model import write_small_model
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a test touched the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def cached_model(cache: Path, owner: str, name: str) -> Path:
+    repository = cache / f"models--{owner}--{name}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    return write_small_model(repository / "snapshots" / COMMIT)
+
+
+def test_a_local_folder_is_taken_under_the_name_it_was_given(tmp_path: Path) -> None:
+    write_small_model(tmp_path)
+    found = find_checkpoint(tmp_path)
+    assert (found.name, found.folder) == (str(tmp_path), tmp_path)
+    assert found.revision == hash_folder(tmp_path)
+
+
+def test_the_hub_caches_copy_is_taken_before_any_network(hub_cache: Path) -> None:
+    folder = cached_model(hub_cache, "someone", "some-model")
+    found = find_checkpoint("someone/some-model")
+    assert (found.name, found.revision) == ("someone/some-model", COMMIT)
+    assert found.folder.samefile(folder)
+
+
+def test_half_a_copy_in_the_cache_is_not_taken(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = cached_model(hub_cache, "someone", "some-model")
+    (folder / "model.safetensors").unlink()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="no whole copy of it in the hub cache"):
+        find_checkpoint("someone/some-model")
+
+
+def test_an_unknown_folder_or_an_impossible_name_never_asks_the_hub(tmp_path: Path) -> None:
+    for model in (tmp_path / "nowhere", str(tmp_path / "nowhere"), "a/b/c", "alone", "../up", "", "a/b?c"):
+        with pytest.raises(ModelError, match=r"no model folder at .*hub id"):
+            find_checkpoint(model)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        find_checkpoint(tmp_path)
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_with_the_hub_switched_off_an_unknown_model_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    start = time.monotonic()
+    with pytest.raises(ModelError, match=r"someone/unknown .*switched off.*hf download someone/unknown") as caught:
+        find_checkpoint("someone/unknown")
+    assert time.monotonic() - start < 1
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_an_unreachable_hub_is_asked_once_and_never_downloaded_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fail(_: HfApi, name: str, **__: Any) -> None:
+        asked.append(name)
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(HfApi, "model_info", fail)
+    monkeypatch.setattr(checkpoint, "HUB_SECONDS", 5)
+    with pytest.raises(ModelError, match="could not be reached") as caught:
+        find_checkpoint("someone/unknown")
+    assert asked == ["someone/unknown"]
+    assert "no route to host" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_a_hub_that_never_answers_costs_about_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: time.sleep(4))
+    start = time.monotonic()
+    with pytest.raises(ModelError, match=r"no answer in 1\.5 s"):
+        find_checkpoint("someone/unknown")
+    assert time.monotonic() - start < 2.5
+
+
+def test_the_revision_changes_with_weights_config_tokenizer_and_settings_only(tmp_path: Path) -> None:
+    seen = {hash_folder(write_small_model(tmp_path))}
+    assert hash_folder(write_small_model(tmp_path)) in seen
+    (tmp_path / "trainer_state.json").write_text("{}")
+    (tmp_path / "README.md").write_text("hello")
+    assert hash_folder(tmp_path) in seen
+    (tmp_path / "moca.json").write_text("{}")
+    seen.add(hash_folder(tmp_path))
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "\n")
+        seen.add(hash_folder(tmp_path))
+    seen.add(hash_folder(write_small_model(tmp_path, seed=1)))
+    assert len(seen) == 5
+
+
+def test_the_revision_of_a_large_model_costs_a_moment(tmp_path: Path) -> None:
+    write_small_model(tmp_path)
+    with (tmp_path / "model.safetensors").open("ab") as file:
+        file.truncate(8 * 2**30)  # sparse: 8 GB by its length
+    start = time.monotonic()
+    hash_folder(tmp_path)
+    assert time.monotonic() - start < 0.5
+
+
+def test_settings_default_to_those_of_the_method(tmp_path: Path) -> None:
+    assert read_settings(tmp_path) == ModelSettings("Represent the given document image.", "", 200_704, 802_816, None)
+
+
+def test_settings_live_with_the_model(tmp_path: Path) -> None:
+    values = {"page_prompt": "", "query_prompt": "Q: ", "min_pixels": 784, "max_pixels": 7840, "mask_token_id": 151_665}
+    (tmp_path / "moca.json").write_text(json.dumps(values))
+    assert read_settings(tmp_path) == ModelSettings(**values)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"page_promt": "x"}', "unknown setting 'page_promt', did you mean 'page_prompt'"),
+        ('{"min_pixels": "many"}', "min_pixels must be of type int, not 'many'"),
+        ('{"max_pixels": true}', "max_pixels must be of type int, not True"),
+        ('{"query_prompt": null}', "query_prompt must be of type str"),
+        ('{"min_pixels": 9, "max_pixels": 3}', "are no range"),
+        ('{"min_pixels": 0}', "are no range"),
+        ('{"mask_token_id": -1}', "is no token"),
+        ("[]", "must hold a JSON object"),
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+    ],
+)
+def test_unusable_settings_are_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "moca.json").write_text(content)
+    with pytest.raises(ModelError, match=message):
+        read_settings(tmp_path)
+
+
+def test_a_file_that_is_no_text_is_no_json(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ModelError, match="cannot be read as JSON"):
+        read_json(tmp_path / "config.json")
+
+
+def test_pickled_weights_are_never_opened(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    with pytest.raises(ModelError, match="pickled, which can run code: convert them to safetensors"):
+        list_weights(tmp_path)
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"lacks its weights \(model\.safetensors\)"):
+        list_weights(tmp_path)
+    write_small_model(tmp_path, shards=3)
+    (tmp_path / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"\(model-00002-of-00003\.safetensors\)"):
+        list_weights(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["{}", '{"weight_map": []}', '{"weight_map": {"a": "../secret.safetensors"}}'])
+def test_an_index_that_names_no_file_of_the_folder_is_refused(tmp_path: Path, index: str) -> None:
+    (tmp_path.parent / "secret.safetensors").touch()
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(ModelError, match="lacks its weights"):
+        list_weights(tmp_path)
