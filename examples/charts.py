@@ -86,9 +86,10 @@ def find_span(values: Sequence[float], spec: Spec) -> tuple[float, float, float]
 
 
 def draw_limit(canvas: Canvas, plot: Box, place: Callable[[float], float], limit: dict[str, Any]) -> None:
-    """A dashed line across the plot with its own label."""
+    """A dashed line across the plot; its label stands on a patch of paper, over bars and lines."""
     y = place(limit["value"])
     canvas.line([(plot[0], y), (plot[2], y)], "#b3261e", 1, "[4 3] 0")
+    canvas.rect((plot[2] - measure(limit["name"], "helv", 7.5) - 3, y - 10, plot[2] + 2, y - 1), fill=PAPER)
     canvas.text((plot[2], y - 3), limit["name"], 7.5, "helv", "#b3261e", "right")
 
 

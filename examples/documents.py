@@ -54,7 +54,10 @@ def make_look(head: dict[str, Any]) -> Look:
 
 
 def place_block(flow: Flow, block: Block, room: float = 0) -> None:
-    """Put one block into the flow; a heading stays with `room` points of what follows it. Raises ValueError on a kind of block that does not exist."""
+    """Put one block into the flow; a heading stays with `room` points of what follows it.
+
+    Raises ValueError on a kind of block that does not exist.
+    """
     if block.kind in ("draw", *SPEC_FIGURES):
         place_figure(flow, block)
         return
@@ -94,10 +97,8 @@ def place_figure(flow: Flow, block: Block) -> None:
 
 
 def guess_room(block: Block) -> float:
-    """About how many points a figure or a short table takes; 0 for what may break anywhere."""
-    if block.kind == "table" and len(block.rows) < 12:
-        return 24.0 * len(block.rows)
-    return float(block.options.get("height", 0)) + 20 if "height" in block.options else 0
+    """About how many points a short table takes; 0 for what may break anywhere."""
+    return 24.0 * len(block.rows) if block.kind == "table" and len(block.rows) < 12 else 0
 
 
 def make_document(name: str) -> pymupdf.Document:

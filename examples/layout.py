@@ -63,10 +63,11 @@ class Flow:
         self.outline: list[list[Any]] = []
         self.bare: set[int] = set()
         self.canvas: Canvas | None = None
+        self.waiting: list[tuple[float, Figure, str]] = []
         self.break_page()
 
     def break_page(self) -> None:
-        """Finish the page and start the next one at its first column."""
+        """Finish the page and start the next one at its first column, with the figures that found no room before."""
         if self.canvas:
             self.canvas.finish()
         width, height = self.look.paper
@@ -75,6 +76,7 @@ class Flow:
         self.column = 0
         self.inset = 0.0
         self.floor = 0.0
+        self.place_waiting()
 
     @property
     def pen(self) -> Canvas:
@@ -100,15 +102,26 @@ class Flow:
         """Room for something that tall: the y of its top, in the next column or page where this one is full."""
         if self.inset and self.floor and self.y + height > self.floor:
             self.inset, self.floor = 0.0, 0.0
-        if self.y + height > self.frame[2] and not self.is_fresh:
-            if self.column + 1 < self.look.columns:
-                self.column += 1
-                self.y = self.top
-            else:
-                self.break_page()
+        while self.y + height > self.frame[2] and not self.is_fresh:
+            self.advance()
         y = self.y
         self.y += height
         return y
+
+    def advance(self) -> None:
+        """Go on in the next column, or on the next page after the last one."""
+        if self.column + 1 == self.look.columns:
+            self.break_page()
+        else:
+            self.column += 1
+            self.y = self.top
+            self.place_waiting()
+
+    def place_waiting(self) -> None:
+        """Draw the figures that did not fit where the text called for them."""
+        waiting, self.waiting = self.waiting, []
+        for height, draw, caption in waiting:
+            self.figure(height, draw, caption)
 
     def skip(self, height: float) -> None:
         """White space, dropped at the top of a column."""
@@ -122,8 +135,7 @@ class Flow:
             self.break_page()
         size = look.size * {1: 1.75, 2: 1.28}.get(level, 1.06)
         font = FAMILIES[look.head_family]["b"]
-        x, width, _ = self.frame
-        lines = wrap(text, font, size, width)
+        lines = wrap(text, font, size, self.frame[1])
         self.skip(size * (1.1 if level < 3 else 0.7))
         room = max(room, look.size * 4.5)
         y = self.take(size * 1.25 * len(lines) + size * 0.35 + room) + size
@@ -217,8 +229,8 @@ class Flow:
     def figure(self, height: float, draw: Figure, caption: str = "", side: float = 0, wide: bool = False) -> None:
         """A drawing with a caption below it.
 
-        `side` is the share of the width that it takes at the right while text runs on at its left; `wide` spans all
-        columns, at the top of a page.
+        One that does not fit waits for the next column while the text runs on. `side` is the share of the width that
+        it takes at the right, beside the text; `wide` spans all columns, at the top of a page.
         """
         look = self.look
         x, width, _ = self.frame
@@ -228,6 +240,10 @@ class Flow:
         lines = wrap(caption, "heit", look.size * 0.88, own) if caption else []
         tail = len(lines) * look.size * 1.15 + (12 if lines else 6)
         self.skip(6)
+        full = self.y + height + tail > self.frame[2] and not self.is_fresh
+        if not side and not wide and (full or self.waiting):
+            self.waiting.append((height, draw, caption))
+            return
         y = self.take(height + tail)
         x = self.frame[0] + (width - own if side else 0)
         draw(self.pen, (x, y, x + own, y + height), look.palette)
@@ -257,9 +273,8 @@ class Flow:
         """The rows of a measured table, as many at a time as fit."""
         start = 1
         while start < len(table.rows):
-            if self.y + table.heights[0] + table.heights[start] > self.frame[2]:
-                self.take(table.heights[0] + table.heights[start])
-                self.y = self.top
+            while self.y + table.heights[0] + table.heights[start] > self.frame[2] and not self.is_fresh:
+                self.advance()
             room = self.frame[2] - self.y - table.heights[0]
             stop = start
             while stop < len(table.rows) and sum(table.heights[start : stop + 1]) <= room:
@@ -271,6 +286,8 @@ class Flow:
 
     def finish(self) -> pymupdf.Document:
         """Write the last page and hand out the document."""
+        while self.waiting:
+            self.advance()
         self.pen.finish()
         self.canvas = None
         return self.doc

@@ -22,7 +22,7 @@ def make_timetable() -> tuple[str, pymupdf.Document]:
     pen = open_leaflet(doc, data)
     palette = (SEA, *PALETTES["indigo"][1:])
     for row, (name, stops, times, top) in enumerate(
-        (("Outward", data["stops"], data["outward"], 112), ("Return", data["stops"][::-1], data["back"], 322))
+        (("Outward", data["stops"], data["outward"], 112), ("Return", data["stops"][::-1], data["back"], 300))
     ):
         pen.text((50, top), f"{name}: {stops[0]} → {stops[-1]}", 13, "hebo", SEA)
         head = ["", *(f"Trip {1 + 2 * index + row}" for index in range(len(times)))]
@@ -30,7 +30,7 @@ def make_timetable() -> tuple[str, pymupdf.Document]:
         rows.append(["Note", *data["marks"]])
         table = measure_table([head, *rows], 742, 10, "zebra", palette)
         draw_rows(pen, (50, top + 10), table, range(len(table.rows)))
-    pen.lines((50, 530), data["notes"], 9.5, "helv", INK)
+    pen.lines((50, 500), data["notes"], 9.5, "helv", INK)
     pen.finish()
     pen = open_leaflet(doc, data)
     pen.text((50, 112), "Fares in euros", 13, "hebo", SEA)
@@ -75,7 +75,7 @@ def draw_route(pen: Canvas, stops: Sequence[str], palette: Sequence[str]) -> Non
     sides: tuple[tuple[float, float, str], ...] = (
         (-8, -10, "right"),
         (6, -10, "left"),
-        (-4, 18, "center"),
+        (-8, 16, "right"),
         (2, 20, "left"),
     )
     for name, (x, y), (dx, dy, align) in zip(stops, piers, sides, strict=True):
@@ -84,8 +84,8 @@ def draw_route(pen: Canvas, stops: Sequence[str], palette: Sequence[str]) -> Non
         pen.text((x + dx, y + dy), short, 10, "hebo", INK, align)
     pen.text((634, 316), "Kestrel Island", 10, "tiit", GREY, "center", 70)
     pen.text((610, 500), "Orrin Sound", 14, "tiit", SEA, "center")
-    pen.line([(445, 526), (471, 526)], "#e4572e", 1.4, "[5 4] 0")
-    pen.text((476, 529), "in fog", 8.5)
+    pen.line([(560, 526), (586, 526)], "#e4572e", 1.4, "[5 4] 0")
+    pen.text((592, 529), "in fog", 8.5)
 
 
 def make_recipe() -> tuple[str, pymupdf.Document]:

@@ -68,10 +68,9 @@ def parse_blocks(body: str) -> list[Block]:
 
 
 def parse_fence(head: str, inside: list[str]) -> Block:
-    """A fenced figure: its kind, then bare words (its name) and `key=value` options."""
+    """A fenced figure: its kind, then a bare word (its name) and `key=value` options."""
     kind, *words = head.split()
-    options = {"name": word for word in words if "=" not in word}
-    options |= dict(word.split("=", 1) for word in words if "=" in word)
+    options = dict(word.split("=", 1) if "=" in word else ("name", word) for word in words)
     return Block(kind, "\n".join(inside).strip(), options=options)
 
 

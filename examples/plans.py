@@ -168,9 +168,12 @@ def draw_junction(canvas: Canvas, box: Box, palette: Sequence[str]) -> None:
     s.text(370, 178, "Harbour Road (east)", 8.5, "hebo")
     s.text(216, 40, "Mill Street", 8.5, "hebo", angle=90)
     s.text(216, 262, "Station Lane", 8.5, "hebo", angle=90)
-    for x, y, wide, tall, name in ((20, 20, 120, 60, "Fish market"), (296, 20, 124, 60, "Primary school"), (20, 222, 120, 60, "Bus depot"), (296, 222, 124, 60, "Old cannery")):  # fmt: skip
-        s.rect(x, y, wide, tall, "#d8cfc4", GREY)
-        s.text(x + wide / 2, y + tall / 2 + 3, name, 8.5)
+    houses = (
+        (20, 20, 120, "Fish market"), (296, 20, 124, "Primary school"), (20, 222, 120, "Bus depot"), (296, 222, 124, "Old cannery"),
+    )  # fmt: skip
+    for x, y, wide, name in houses:
+        s.rect(x, y, wide, 60, "#d8cfc4", GREY)
+        s.text(x + wide / 2, y + 33, name, 8.5)
     s.rect(270, 212, 12, 30, "#2f7fb5")
     s.text(276, 254, "bus stop", 7)
     draw_compass(s, 160, 40)

@@ -22,21 +22,18 @@ def make_price_lists() -> dict[str, pymupdf.Document]:
     return {f"finance/price-list-{year}.pdf": make_price_list(data, year) for year in data["years"]}
 
 
-def price_group(data: dict[str, Any], group: list[Any], year: int) -> list[list[str]]:
+def price_group(data: dict[str, Any], group: dict[str, Any], year: int) -> list[list[str]]:
     """Rows of article number, name, weight, pack, price and discount group, without a head."""
-    _, letters, base, names, start, discount = group
-    random = np.random.default_rng(base)
-    rows, price = [], float(start)
+    random = np.random.default_rng(group["base"])
     corrections = dict(data["changes"])
-    for index, name in enumerate(names):
-        price = float(start) * (1 + 0.28 * index) * float(random.uniform(0.8, 1.2))
-        weight, pack = price / 38 * float(random.uniform(0.7, 1.3)), int(random.choice([1, 1, 5, 10]))
-        rise = float(random.uniform(1.015, 1.06))
+    rows = []
+    for index, (name, price) in enumerate(group["items"]):
+        weight = price * group["kg_per_euro"] * float(random.uniform(0.8, 1.2))
+        pack, rise = int(random.choice([1, 5, 10])) if price < 40 else 1, float(random.uniform(1.015, 1.07))
         if year > data["years"][0]:
-            price = price * rise + corrections.get(name, 0.0)
-        price = round(price * 20) / 20
-        number = f"{letters}-{base}-{100 + 10 * index + year % 2}"
-        rows.append([number, name, f"{weight:.2f}", str(pack), format_money(price), discount])
+            price = round((price * rise + corrections.get(name, 0.0)) * 20) / 20
+        number = f"{group['letters']}-{group['base']}-{100 + 10 * index}"
+        rows.append([number, name, f"{max(weight, 0.01):.2f}", str(pack), format_money(price), group["discount"]])
     return rows
 
 
@@ -53,9 +50,9 @@ def make_price_list(data: dict[str, Any], year: int) -> pymupdf.Document:
         if y + 26 + sum(table.heights) > BOTTOM:
             pen.finish()
             pen, y = open_list_page(doc, data, year), float(TOP)
-        pen.text((LEFT, y + 14), group[0], 12, "hebo", palette[0])
+        pen.text((LEFT, y + 14), group["title"], 12, "hebo", palette[0])
         draw_rows(pen, (LEFT, y + 22), table, range(len(table.rows)))
-        outline.append([1, group[0], len(doc)])
+        outline.append([1, group["title"], len(doc)])
         y += 22 + sum(table.heights) + 16
     pen.finish()
     doc.set_toc(outline)

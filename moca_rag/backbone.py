@@ -10,11 +10,15 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from .attention import PACKED_ATTENTION, count_calls
-from .checkpoint import read_json, read_weights
+from .checkpoint import one_line, read_values
 from .errors import ModelError
 from .inputs import Pack, TokenSequence, VisionTokens, rope_positions
 from .pixels import MERGE_SIDE, PATCH_SIDE, PIXEL_MEAN, PIXEL_STD, TEMPORAL_COPIES
 from .pooling import mean_pool
+from .weights import read_weights
+
+# Single bytes in any byte-level vocabulary: tokens that every model knows.
+PROBE_WORDS = range(3, 64)
 
 
 class PatchProjection(nn.Module):
@@ -105,7 +109,11 @@ def load_backbone(folder: Path, device: torch.device, dtype: torch.dtype) -> Bac
 
     The model is built without memory and its tensors are put in one by one, so loading never holds it twice.
     """
-    model = build_model(read_config(folder))
+    config = read_config(folder)
+    try:
+        model = build_model(config)
+    except Exception as error:  # sizes that do not fit together surface anywhere in the model's classes
+        raise ModelError(f"{folder / 'config.json'} describes no model ({one_line(error)}): copy it again") from error
     weights = read_weights(folder, model.state_dict(), device, dtype)
     model.load_state_dict(weights, strict=True, assign=True)
     backbone = Backbone(model.to(device).eval())
@@ -116,22 +124,20 @@ def load_backbone(folder: Path, device: torch.device, dtype: torch.dtype) -> Bac
 def read_config(folder: Path) -> Any:
     """The folder's config, bidirectional; raises ModelError when it is not one of a Qwen2.5-VL that we can feed."""
     path = folder / "config.json"
-    values = read_json(path)
-    if values.get("model_type") != "qwen2_5_vl":
-        raise ModelError(
-            f"{path}: the model type {values.get('model_type')!r} is not qwen2_5_vl: use a Qwen2.5-VL model"
-        )
+    values = read_values(folder)
     try:
         config = Qwen2_5_VLConfig.from_dict(values)
     except Exception as error:  # a wrong value surfaces as whatever the config classes stumble over
-        reason = " ".join(str(error).split())[:120]
-        raise ModelError(f"{path} is no usable config ({reason}): copy it again") from error
+        raise ModelError(f"{path} is no usable config ({one_line(error)}): copy it again") from error
     vision = config.vision_config
     sides = (vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size, vision.in_channels)
     if sides != (PATCH_SIDE, MERGE_SIDE, TEMPORAL_COPIES, 3):
         raise ModelError(
             f"{path}: patches of {sides} (side, merge, frames, channels) are not Qwen2.5-VL's (14, 2, 2, 3)"
         )
+    special = (config.vision_start_token_id, config.image_token_id, config.vision_end_token_id)
+    if max(special) >= config.text_config.vocab_size or config.text_config.vocab_size <= max(PROBE_WORDS):
+        raise ModelError(f"{path}: a vocabulary of {config.text_config.vocab_size} tokens lacks the image's {special}")
     if config.text_config.use_sliding_window:
         raise ModelError(f"{path}: a sliding window would hide most of a page: set use_sliding_window to false")
     config.text_config.is_causal = False
@@ -158,7 +164,10 @@ def prove_backbone(backbone: Backbone) -> None:
     text, changed, image = _probe_sequences(backbone)
     with torch.inference_mode(), count_calls() as count:
         first_pack, second_pack = [text, changed, text, image], [image, text]
-        first, second = (backbone.encode(Pack.of(pack)).float() for pack in (first_pack, second_pack))
+        try:
+            first, second = (backbone.encode(Pack.of(pack)).float() for pack in (first_pack, second_pack))
+        except Exception as error:  # out of memory, sizes that do not fit, another transformers: the reason says
+            raise ModelError(f"the model cannot run ({one_line(error)}): try device='cpu', or copy it again") from error
     size = len(text.ids)
     alone, other, again, picture = torch.split(first, [len(sequence.ids) for sequence in first_pack])
     _check_calls(backbone, count[0], num_passes=2)
@@ -182,7 +191,7 @@ def _probe_sequences(backbone: Backbone) -> tuple[TokenSequence, TokenSequence, 
     """A text, the same with another last token, and an image of 1 x 5 tokens: two windows, few tokens, little time."""
     tokens = backbone.vision_tokens
     generator = np.random.default_rng(0)
-    words = [token for token in range(3, 64) if token not in (tokens.start, tokens.pad, tokens.end)]
+    words = [token for token in PROBE_WORDS if token not in (tokens.start, tokens.pad, tokens.end)]
     ids = np.asarray(generator.choice(words, 5, replace=False), np.int64)
     grid = (MERGE_SIDE, 5 * MERGE_SIDE)
     patches = generator.integers(0, 256, (grid[0] * grid[1], 3 * PATCH_SIDE**2), dtype=np.uint8)

@@ -15,7 +15,7 @@ from .records import ModelCard, PixelBudget
 PAGE_PROMPT = "Represent the given document image."
 SETTINGS_FILE = "moca.json"
 INDEX_FILE = "model.safetensors.index.json"
-HUB_FILES = ("*.json", "*.safetensors")
+HUB_FILES: dict[str, Any] = {"allow_patterns": ["*.json", "*.safetensors"], "ignore_patterns": ["*/*"]}
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # One answer of the hub has to come within this time: DNS and dead routes know no other limit.
 HUB_SECONDS = 1.5
@@ -98,7 +98,7 @@ def _find_cached(name: str) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=list(HUB_FILES), local_files_only=True))
+        folder = Path(snapshot_download(name, **HUB_FILES, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
     try:
@@ -116,7 +116,7 @@ def _download(name: str) -> Path:
     advice = "give a model folder, or fetch it where there is a network: hf download " + name
     try:
         _ask_hub(name)
-        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
+        return Path(snapshot_download(name, **HUB_FILES))
     except OfflineModeIsEnabled as error:
         raise ModelError(f"{start}, and the hub is switched off (HF_HUB_OFFLINE): {advice}") from error
     except GatedRepoError as error:
@@ -124,8 +124,7 @@ def _download(name: str) -> Path:
     except RepositoryNotFoundError as error:
         raise ModelError(f"{start}, and the hub does not know it: check the name") from error
     except Exception as error:  # the hub's client raises another library's errors in each of its versions
-        reason = " ".join(f"{type(error).__name__} {error}".split())[:120]
-        raise ModelError(f"{start}, and the hub could not be reached ({reason}): {advice}") from error
+        raise ModelError(f"{start}, and the hub could not be reached ({one_line(error)}): {advice}") from error
 
 
 def _ask_hub(name: str) -> None:
@@ -209,12 +208,21 @@ def read_values(folder: Path) -> dict[str, Any]:
     return values
 
 
+def one_line(error: Exception) -> str:
+    """What a foreign error says, on one short line.
+
+    >>> one_line(ValueError("first\\n  second"))
+    'ValueError: first second'
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; raises ModelError when it is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read as JSON ({str(error)[:100]}): copy it again") from error
+        raise ModelError(f"{path} cannot be read as JSON ({one_line(error)}): copy it again") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} must hold a JSON object, not a {type(value).__name__}: copy it again")
     return value

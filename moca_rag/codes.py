@@ -1,14 +1,13 @@
-"""One-bit codes: stored vectors into a small index held in memory that says which rows are worth an exact score, and how surely.
+"""Stored vectors into one-bit codes held in memory, which say what rows are worth an exact score, and how surely.
 
-Each row is turned by a fixed rotation, the collection's mean is subtracted, and the signs are kept beside two numbers that make
-the estimated score unbiased (RaBitQ, Gao and Long 2024; `faiss.IndexRaBitQ`): dimension / 8 + 8 bytes a row. The rotation spreads a
-coordinate that dominates over all of them, so that the error of an estimate is nearly Gaussian and its size is known: `spread` times
-the distance of the query from the mean. It is measured on the collection itself when the codes are made.
+Each row is turned by a fixed rotation, the collection's mean is subtracted, and the signs are kept beside two numbers
+that make the estimated score unbiased (RaBitQ, Gao and Long 2024; `faiss.IndexRaBitQ`): dimension / 8 + 8 bytes a row.
+The rotation spreads a coordinate that dominates over all of them, so that the error of an estimate is nearly Gaussian
+and its size is known: `spread` times the distance of the query from the mean. It is measured on the collection itself
+when the codes are made.
 """
 
-import contextlib
-import io
-import json
+import importlib
 import logging
 import math
 import os
@@ -33,7 +32,6 @@ _QUERY_BITS = 4  # of a turned query's coordinates: 1.4 ms a scan of 100,000 x 2
 _ROWS_PER_THREAD = 50_000  # below, handing work to a second thread costs more than it saves
 _ADD_ROWS = 8_192  # rows in flight while coding: 64 MiB at 2,048 numbers
 _SAMPLE_ROWS, _PROBES = 2_048, 256
-_MAGIC = b"moca-codes-1"
 _LAST_ROWS = 64
 _log = logging.getLogger(__name__)
 
@@ -49,8 +47,9 @@ class Candidates(NamedTuple):
 class Codes:
     """The codes of rows 0 to `num_rows` of one generation; never changed once made, so threads may share them.
 
-    `num_lists` is 0 for a flat scan; else rows are filed under that many centroids and a query reads the `num_probes` nearest lists.
-    `fitted_rows` is how many rows decided mean and centroids, `last_checksum` a CRC-32 of the last rows that were coded.
+    `num_lists` is 0 for a flat scan; else rows are filed under that many centroids and a query reads the `num_probes`
+    nearest lists. `fitted_rows` is how many rows decided mean and centroids, `last_checksum` a CRC-32 of the last rows
+    that were coded.
     """
 
     generation: int
@@ -66,7 +65,7 @@ class Codes:
     index: Any
 
     def turn(self, vectors: Floats) -> Floats:
-        """The vectors [N, D] rotated: a Kronecker product of two small rotations, D * (a + b) products a vector instead of D * D."""
+        """The vectors [N, D] rotated."""
         return _turn(vectors, self.left, self.right)
 
     def doubt(self, query: Floats) -> float:
@@ -76,8 +75,8 @@ class Codes:
     def nearest(self, turned: Floats, top_k: int, mask: Mask, every_list: bool) -> Candidates:
         """The `top_k` rows of highest estimate among those of the mask [num_rows], for one turned query [1, D].
 
-        Fewer come back when fewer are found, as in the lists near a query. A filtered query asks for every list: those near it may
-        hold none of the rows that pass.
+        Fewer come back when fewer are found, as in the lists near a query. A filtered query asks for every list: those
+        near it may hold none of the rows that pass.
         """
 
         def scan(params: Any) -> Candidates:
@@ -98,22 +97,20 @@ class Codes:
 
     def extended(self, shards: Shards, num_rows: int) -> "Codes":
         """These codes and those of the newer rows up to `num_rows`, in the frame fitted before."""
-        import faiss
+        faiss = load_faiss()
 
         index = faiss.clone_index(self.index)
         _add_rows(index, shards, self.num_rows, num_rows, self.left, self.right)
-        grown = replace(self, index=index, num_rows=num_rows, last_checksum=_last_checksum(shards, num_rows))
+        grown = replace(self, index=index, num_rows=num_rows, last_checksum=checksum_last(shards, num_rows))
         return replace(grown, spread=_measure_spread(grown, shards))
 
     def _scan(self, scan: Callable[[Any], Candidates], mask: Mask, every_list: bool) -> list[Candidates]:
-        num_parts = 1 if self.num_lists else min(_num_threads(), self.num_rows // _ROWS_PER_THREAD)
-        if num_parts > 1:
-            return list(_pool().map(scan, [self.parameters(part, every_list) for part in _cut(mask, num_parts)]))
-        return [scan(self.parameters(mask, every_list))]
+        num_parts = 1 if self.num_lists else max(1, min(_num_threads(), self.num_rows // _ROWS_PER_THREAD))
+        return list(_pool().map(scan, [self.parameters(part, every_list) for part in _cut(mask, num_parts)]))
 
     def parameters(self, mask: Mask, every_list: bool) -> Any:
         """Search parameters of faiss that let the mask's rows through."""
-        import faiss
+        faiss = load_faiss()
 
         chosen = {} if mask.all() else {"sel": faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))}
         if self.num_lists:
@@ -123,11 +120,11 @@ class Codes:
 
 
 def build_codes(shards: Shards, num_rows: int, use_lists: bool) -> Codes:
-    """Code rows 0 to `num_rows` (at least one) in one pass over the shards; about 25 seconds a million rows of 2,048 numbers.
+    """Code rows 0 to `num_rows` (at least one), in one pass over the shards.
 
     `use_lists` files them under centroids as well (IVF): reading fewer codes, at the price of a training.
     """
-    import faiss
+    faiss = load_faiss()
 
     started = time.monotonic()
     left, right = _draw_rotation(shards.dimension)
@@ -146,7 +143,7 @@ def build_codes(shards: Shards, num_rows: int, use_lists: bool) -> Codes:
         generation=shards.generation,
         num_rows=num_rows,
         fitted_rows=num_rows,
-        last_checksum=_last_checksum(shards, num_rows),
+        last_checksum=checksum_last(shards, num_rows),
         num_lists=num_lists,
         num_probes=_enough_probes(index, num_lists, _turn(sample[:: max(1, len(sample) // 64)], left, right)),
         spread=0.0,
@@ -160,77 +157,8 @@ def build_codes(shards: Shards, num_rows: int, use_lists: bool) -> Codes:
     return codes
 
 
-def save_codes(codes: Codes, path: Path) -> bool:
-    """Write the codes beside the vectors, whole or not at all; False where that cannot be done, for a cache may always be missing."""
-    import faiss
-
-    plain = {name: getattr(codes, name) for name in _PLAIN}
-    payload = io.BytesIO()
-    payload.write(json.dumps(plain).encode() + b"\n")
-    for array in (codes.mean, codes.left, codes.right, faiss.serialize_index(codes.index)):
-        np.save(payload, array, allow_pickle=False)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(b"%s %08x\n" % (_MAGIC, zlib.crc32(payload.getbuffer())))
-            file.write(payload.getbuffer())
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        _log.info("the codes were not kept in %s: %s", path, error)
-        return False
-    return True
-
-
-def load_codes(path: Path, shards: Shards, num_rows: int) -> Codes | None:
-    """The saved codes if they are whole and belong to these rows, else None.
-
-    They belong when generation and dimension agree, no more rows were coded than are committed, and the last rows coded are still
-    the same: an interrupted run's rows may have been coded and then overwritten.
-    """
-    import faiss
-
-    try:
-        with path.open("rb") as file:
-            head = file.readline(64)
-            if head != b"%s %08x\n" % (_MAGIC, _checksum_rest(file)):
-                return None
-            file.seek(len(head))
-            plain = json.loads(file.readline())
-            arrays = [np.load(file, allow_pickle=False) for _ in range(4)]
-        if (
-            plain["generation"] != shards.generation
-            or len(arrays[0]) != shards.dimension
-            or plain["num_rows"] > num_rows
-        ):
-            return None
-        if plain["last_checksum"] != _last_checksum(shards, plain["num_rows"]):
-            return None
-        return Codes(**plain, mean=arrays[0], left=arrays[1], right=arrays[2], index=faiss.deserialize_index(arrays[3]))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-    ):  # the last is what faiss raises on an index it cannot read
-        return None
-
-
-_PLAIN = ("generation", "num_rows", "fitted_rows", "last_checksum", "num_lists", "num_probes", "spread")
-
-
-def _checksum_rest(file: io.BufferedReader) -> int:
-    """CRC-32 from the file's position to its end."""
-    checksum = 0
-    while chunk := file.read(1 << 20):
-        checksum = zlib.crc32(chunk, checksum)
-    return checksum
-
-
-def _last_checksum(shards: Shards, num_rows: int) -> int:
+def checksum_last(shards: Shards, num_rows: int) -> int:
+    """A CRC-32 over the last rows before `num_rows`, which tells whether the rows that were coded are still these."""
     last = np.arange(max(0, num_rows - _LAST_ROWS), num_rows, dtype=np.int64)
     return zlib.crc32(shards.checksum(last).tobytes())
 
@@ -241,7 +169,10 @@ def _spaced(num_rows: int, count: int) -> Ids:
 
 
 def _draw_rotation(dimension: int) -> tuple[Floats, Floats]:
-    """Random orthogonal matrices [a, a] and [b, b] with a * b = dimension, as near to each other as its divisors allow."""
+    """Random orthogonal matrices [a, a] and [b, b] with a * b = dimension, as near as its divisors allow.
+
+    Their Kronecker product turns a vector with dimension * (a + b) products where a dense rotation takes dimension ** 2.
+    """
     rows = next(a for a in range(math.isqrt(dimension), 0, -1) if dimension % a == 0)
     rng = np.random.default_rng(0)
     left, right = (np.linalg.qr(rng.standard_normal((side, side)))[0] for side in (rows, dimension // rows))
@@ -249,10 +180,10 @@ def _draw_rotation(dimension: int) -> tuple[Floats, Floats]:
 
 
 def _turn(vectors: Floats, left: Floats, right: Floats) -> Floats:
-    """The vectors [N, a * b] turned by left and right: as matrices [a, b], right from one side and left from the other."""
-    num, (a, b) = len(vectors), (len(left), len(right))
-    half = (vectors.reshape(num * a, b) @ right).reshape(num, a, b)
-    return (half.transpose(0, 2, 1).reshape(num * b, a) @ left).reshape(num, a * b)
+    """The vectors [N, a * b] turned by left and right: as matrices [a, b], multiplied from both sides."""
+    matrices = vectors.reshape(len(vectors), len(left), len(right))
+    turned: Floats = np.matmul(left, np.matmul(matrices, right)).reshape(vectors.shape)
+    return turned
 
 
 def _add_rows(index: Any, shards: Shards, first_id: int, num_rows: int, left: Floats, right: Floats) -> None:
@@ -262,12 +193,13 @@ def _add_rows(index: Any, shards: Shards, first_id: int, num_rows: int, left: Fl
 
 
 def _measure_spread(codes: Codes, shards: Shards) -> float:
-    """How far an estimate is off, per unit of the query's distance from the mean: the standard deviation for the worst rows.
+    """The standard deviation of estimate minus score, per unit of the query's distance from the mean.
 
-    Some stored rows play the queries against a sample of the others. Of the sampled rows' root mean square errors the 95th percentile
-    counts, so that a collection of two kinds of pages is judged by the kind that lies further from the mean.
+    Some stored rows play the queries against a sample of the others. Of the sampled rows' root mean square errors the
+    95th percentile counts, so that a collection of two kinds of pages is judged by the kind that lies further from the
+    mean.
     """
-    import faiss
+    faiss = load_faiss()
 
     row_ids, probe_ids = _spaced(codes.num_rows, _SAMPLE_ROWS), _spaced(codes.num_rows, _PROBES)
     rows, probes = shards.read(row_ids), shards.read(probe_ids)
@@ -288,8 +220,8 @@ def _measure_spread(codes: Codes, shards: Shards) -> float:
 
 
 def _enough_probes(index: Any, num_lists: int, turned: Floats) -> int:
-    """How many lists to read: twice as many as find 99 of 100 near neighbours of stored rows, for questions lie further off."""
-    import faiss
+    """How many lists to read: twice those that hold 99 of 100 neighbours of stored rows, for questions lie further off."""
+    faiss = load_faiss()
 
     def neighbours(num_probes: int) -> list[set[int]]:
         parameters = faiss.IVFRaBitQSearchParameters(qb=_QUERY_BITS, nprobe=num_probes)
@@ -322,10 +254,13 @@ def _merge(parts: list[Candidates], top_k: int | None) -> Candidates:
     )
 
 
-def _num_threads() -> int:
-    import faiss
+def load_faiss() -> Any:
+    """faiss, at the first need and without its types: they describe C++, not what Python may call."""
+    return importlib.import_module("faiss")
 
-    return int(faiss.omp_get_max_threads())
+
+def _num_threads() -> int:
+    return int(load_faiss().omp_get_max_threads())
 
 
 def _pool() -> ThreadPoolExecutor:
@@ -334,7 +269,11 @@ def _pool() -> ThreadPoolExecutor:
 
 @cache
 def _start_pool(_process: int) -> ThreadPoolExecutor:
-    """One pool a process (a fork does not inherit threads); its threads scan alone, for nested teams would wait for each other."""
-    import faiss
+    """One pool a process: a fork does not inherit threads.
+
+    Each thread scans alone. A team of OpenMP waits for its slowest member: where other programs want the processor too,
+    that made a scan of 0.8 ms one of 8.
+    """
+    faiss = load_faiss()
 
     return ThreadPoolExecutor(_num_threads(), "codes", initializer=faiss.omp_set_num_threads, initargs=(1,))

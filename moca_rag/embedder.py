@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from .backbone import Backbone, load_backbone
-from .checkpoint import find_checkpoint, read_settings
+from .checkpoint import find_checkpoint, make_card
 from .errors import ConfigError, ModelError
 from .inputs import Pack, SequenceBuilder, TokenSequence, batch_sequences, check_tokenizer, load_tokenizer
-from .pixels import MERGE_SIDE, PATCH_SIDE
 from .pooling import mean_pool
 from .records import Floats, ModelCard, PixelBudget, Pixels, Query
 
@@ -46,22 +45,11 @@ class Embedder:
         """
         place = _find_device(device)
         checkpoint = find_checkpoint(model)
-        settings = read_settings(checkpoint.folder)
-        budget = pixels or PixelBudget(settings.min_pixels, settings.max_pixels)
-        _check_budget(budget)
+        card = make_card(checkpoint, pixels)
         tokenizer = load_tokenizer(checkpoint.folder)
         backbone = load_backbone(checkpoint.folder, place, torch.bfloat16 if place.type == "cuda" else torch.float32)
         check_tokenizer(tokenizer, backbone.vision_tokens, backbone.num_tokens)
-        builder = SequenceBuilder(tokenizer, backbone.vision_tokens, budget)
-        card = ModelCard(
-            name=checkpoint.name,
-            revision=checkpoint.revision,
-            dimension=backbone.dimension,
-            pooling="mean",
-            page_prompt=settings.page_prompt,
-            query_prompt=settings.query_prompt,
-            pixels=budget,
-        )
+        builder = SequenceBuilder(tokenizer, backbone.vision_tokens, card.pixels)
         return cls(backbone, builder, card, token_budget or (CUDA_TOKENS if place.type == "cuda" else CPU_TOKENS))
 
     @property
@@ -116,8 +104,3 @@ def _find_device(name: str | None) -> torch.device:
             f"the device {name!r} cannot be used here: give 'cpu', or 'cuda' where torch sees a GPU"
         ) from error
     return device
-
-
-def _check_budget(budget: PixelBudget) -> None:
-    if budget.factor != PATCH_SIDE * MERGE_SIDE or not 0 < budget.min_pixels <= budget.max_pixels:
-        raise ConfigError(f"{budget} cannot be used: its factor is 28 and its pixels rise from above 0")

@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from tokenizers import Tokenizer
 
+from .checkpoint import one_line
 from .errors import ModelError
 from .pixels import MERGE_SIDE, PATCH_SIDE, fit_image, patchify
 from .records import Ids, PixelBudget, Pixels
@@ -159,7 +160,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust side raises bare Exception
-        raise ModelError(f"{path} is not a tokenizer ({str(error)[:100]}): copy it again") from error
+        raise ModelError(f"{path} is not a tokenizer ({one_line(error)}): copy it again") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer

@@ -30,7 +30,9 @@ class PdfDocument:
                 raise DocumentError("is neither a PDF nor a picture", "not_a_document")
             _unlock(self._document, passwords)
             num_pages = self._document.page_count
-        except (RuntimeError, ValueError, OSError, MemoryError) as error:
+        except DocumentError:
+            raise
+        except Exception as error:  # MuPDF raises a dozen types without a common root
             raise _document_error(error) from error
         if num_pages == 0:
             raise DocumentError("has no pages", "no_pages")
@@ -43,7 +45,9 @@ class PdfDocument:
             words = _read_words(page)
             image = None if pixels is None else _draw(page, target_size(page.rect.width, page.rect.height, pixels))
             return PageContent(number, float(page.rect.width), float(page.rect.height), words, image)
-        except (RuntimeError, ValueError, IndexError, OSError, AttributeError, AssertionError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # as above
             code = "page_memory" if "malloc" in str(error) else "page_broken"
             raise DocumentError(f"page {number} cannot be read: {first_line(error)}", code) from error
 
@@ -56,6 +60,8 @@ def _document_error(error: Exception) -> DocumentError:
     if isinstance(error, pymupdf.EmptyFileError):
         return DocumentError("the file is empty", "empty_file")
     reason = first_line(error)
+    if isinstance(error, pymupdf.FileDataError):
+        return DocumentError("is broken beyond repair: nothing in it can be read as a PDF", "broken")
     if "password" in reason or "closed or encrypted" in reason:
         return DocumentError("is encrypted in a way that cannot be opened", "password_required")
     return DocumentError(f"is broken beyond repair: {reason}", "broken")
@@ -74,7 +80,7 @@ def _describe(document: Any) -> tuple[str, dict[str, str], tuple[Heading, ...]]:
     try:
         raw = document.metadata or {}
         entries = document.get_toc(simple=True)
-    except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError):
+    except Exception:
         return "", {}, ()  # a broken outline or info dictionary is no reason to lose the pages
     metadata = {key: clean_word(str(raw[key])) for key in METADATA_KEYS if raw.get(key)}
     outline = tuple(

@@ -1,20 +1,23 @@
-"""Ranks stored vectors against queries: exactly while they are few, through one-bit codes with exact re-ranking when they are many."""
+"""Stored vectors and a query into a ranking: exactly while they are few, else through one-bit codes and re-ranking."""
 
 import importlib.util
 import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import CollectionError
 from .records import Floats, Ids
 from .vectors import Shards, amplify, widen
 
 if TYPE_CHECKING:
-    from .codes import Codes, Mask
+    from .codes import Candidates, Codes, Mask
+
+Engine: TypeAlias = Literal["exact", "codes", "lists"]
 
 CODES_NAME = "codes.faiss"
 
@@ -24,8 +27,6 @@ _CERTAINTY = (
 _FIRST_CANDIDATES = 128
 _BLOCK_ROWS = 256  # of a scan: converted where the processor's cache still holds them
 _RERANK_ROWS = 64
-_FEW_ROWS = 1_000  # a filter that leaves no more is scored exactly: under 2 ms
-_LOOSE_ROWS = 2_000  # newer than the codes, and scored exactly until they are more: 1 ms
 _QUERIES_AT_ONCE = 16
 _log = logging.getLogger(__name__)
 
@@ -62,17 +63,19 @@ class VectorStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoreSizes:
-    """Up to how many rows they are scored exactly, and up to how many codes are scanned whole; above, codes are filed in lists."""
+    """Up to `exact` rows every one is scored, up to `codes` every code is scanned; above, codes are filed in lists."""
 
     exact: int = 50_000
     codes: int = 2_000_000
+    few: int = 1_000  # a filter that leaves no more is scored exactly: under 2 ms at 2,048 numbers
+    loose: int = 2_000  # rows newer than the codes are scored exactly until they are more: 1 ms
 
 
 class LocalStore:
     """The vectors of a collection on this machine; safe for several threads at once.
 
-    Codes are a cache in `index_folder`: made, or made again, whenever they are missing, damaged or of other rows. Where faiss is not
-    installed every size is scored exactly, which takes longer.
+    Codes are a cache in `index_folder`: made, or made again, whenever they are missing, damaged or of other rows. Where
+    faiss is not installed every size is scored exactly, which takes longer.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -95,13 +98,13 @@ class LocalStore:
         self._sizes = sizes
         self._codes: Codes | None = None
         self._changing = threading.Lock()
-        self._live = _live_rows(num_rows, dead)  # replaced, never changed: a search keeps the one it began with
+        self._live = _all_but(num_rows, dead)  # replaced, never changed: a search keeps the one it began with
 
     def upsert(self, ids: Ids, vectors: Floats) -> None:
         """Store vectors [N, D] under these ids, durable on return.
 
-        New ids follow those stored before, without a gap. Replacing an older row drops the codes made of it. Raises ValueError on
-        ids that leave a gap or come twice, and CollectionError when the disk does not take the vectors.
+        New ids follow those stored before, without a gap. Replacing an older row drops the codes made of it. Raises
+        ValueError on ids that leave a gap or come twice, and CollectionError when the disk does not take the vectors.
         """
         ids = np.asarray(ids, np.int64)
         order = np.argsort(ids, kind="stable")
@@ -115,12 +118,11 @@ class LocalStore:
                 raise ValueError(
                     f"ids must be distinct and new ones continue at {num_rows}: got {ids[:5].tolist()} and so on"
                 )
+            if ids.size and ids[0] < num_rows:
+                self._drop_codes()
             starts = np.flatnonzero(np.diff(ids, prepend=-2) != 1)
             for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True):
                 self._shards.write(int(ids[start]), vectors[start:stop])
-            if ids.size and ids[0] < num_rows:
-                self._codes_path.unlink(missing_ok=True)
-                self._codes = None
             live = np.concatenate([self._live, np.zeros(len(fresh), np.bool_)])
             live[ids] = True
             self._live = live
@@ -128,36 +130,40 @@ class LocalStore:
     def delete(self, ids: Ids) -> None:
         """Let these ids answer no more; their rows stay until the collection is compacted."""
         with self._changing:
-            self._live = self._live & _live_rows(len(self._live), ids)
+            self._live = self._live & _all_but(len(self._live), ids)
 
     def sync(self, num_rows: int, dead: Ids) -> None:
         """Take over what the catalog says now: rows that others committed since, and every id that may not answer."""
         with self._changing:
-            self._live = _live_rows(num_rows, dead)
+            self._live = _all_but(num_rows, dead)
+
+    def engine(self) -> Engine:
+        """How a search without a filter goes: every row scored, every code scanned, or the codes of the lists nearby."""
+        return self._engine_of(len(self._live))
 
     def count(self) -> int:
         """How many vectors can answer."""
         return int(np.count_nonzero(self._live))
 
     def refresh(self) -> None:
-        """Bring the codes up to date, as at the end of an index run, so that no search has to; quick when little is new."""
+        """Bring the codes up to date, as at the end of an index run, so that no search has to."""
         self._fresh_codes(len(self._live))
 
     def search(self, queries: Floats, top_k: int, allowed: Ids | None = None) -> Ranking:
-        """The best min(top_k, live and allowed) for one query [D] or each of N [N, D]; dead and unknown ids are passed over.
+        """The best min(top_k, live and allowed) for one query [D] or each of N [N, D]; unknown ids are passed over.
 
-        Exact up to `sizes.exact` rows, and always for rows newer than the codes and for narrow filters. Else a row of the true top
-        `top_k` may be missed, less often than once in a hundred. Raises ValueError on a query of another dimension or not finite.
+        Exact up to `sizes.exact` rows, and always for rows newer than the codes and for narrow filters. Else a row of
+        the true top `top_k` may be missed, less often than once in a hundred. Raises ValueError on a query of another
+        dimension or not finite.
         """
         queries = np.asarray(queries, np.float32)
         batch = np.atleast_2d(queries)
         if batch.ndim != 2 or batch.shape[1] != self._shards.dimension or not np.isfinite(batch).all() or top_k < 1:
-            raise ValueError(
-                f"expected finite queries of {self._shards.dimension} numbers and top_k >= 1: {queries.shape=}, {top_k=}"
-            )
-        mask = self._live if allowed is None else self._live & ~_live_rows(len(self._live), allowed)
+            wanted = f"finite queries of {self._shards.dimension} numbers and top_k >= 1"
+            raise ValueError(f"expected {wanted}, got {queries.shape=} and {top_k=}")
+        mask = self._live if allowed is None else self._live & ~_all_but(len(self._live), allowed)
         top_k = min(top_k, int(np.count_nonzero(mask)))
-        codes = self._fresh_codes(len(mask)) if np.count_nonzero(mask) > max(_FEW_ROWS, top_k) else None
+        codes = self._fresh_codes(len(mask)) if np.count_nonzero(mask) > max(self._sizes.few, top_k) else None
         if codes is None:
             rankings = self._search_exactly(batch, top_k, mask)
         else:
@@ -167,67 +173,80 @@ class LocalStore:
         ids = np.array([ranking.ids for ranking in rankings], np.int64).reshape(len(batch), top_k)
         return Ranking(ids, np.array([ranking.scores for ranking in rankings], np.float32).reshape(len(batch), top_k))
 
-    def _fresh_codes(self, num_rows: int) -> "Codes | None":
-        """Codes of all but at most `_LOOSE_ROWS` of the rows; None where the rows are scored exactly."""
+    def _engine_of(self, num_rows: int) -> Engine:
         if num_rows <= self._sizes.exact or not _has_faiss():
-            return None
-        from .codes import build_codes, load_codes, save_codes
+            return "exact"
+        return "codes" if num_rows <= self._sizes.codes else "lists"
 
-        use_lists = num_rows > self._sizes.codes
+    def _drop_codes(self) -> None:
+        try:
+            self._codes_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise CollectionError(
+                f"cannot remove {self._codes_path}, which tells of vectors that change: {error.strerror}. Check its permissions."
+            ) from error
+        self._codes = None
+
+    def _fresh_codes(self, num_rows: int) -> "Codes | None":
+        """Codes of all but at most `sizes.loose` rows; None where the rows are scored exactly."""
+        engine = self._engine_of(num_rows)
+        if engine == "exact":
+            return None
+        from .codefile import load_codes, save_codes
+        from .codes import build_codes
+
+        use_lists = engine == "lists"
         codes = self._codes
-        if codes is None or not _suits(codes, num_rows, use_lists):
+        if codes is None or not self._suits(codes, num_rows):
             with self._changing:
                 codes = self._codes or load_codes(self._codes_path, self._shards, num_rows)
                 known = codes
                 if codes is None or bool(codes.num_lists) != use_lists or num_rows > 2 * codes.fitted_rows:
                     codes = build_codes(self._shards, num_rows, use_lists)
-                elif not _suits(codes, num_rows, use_lists):
+                elif not self._suits(codes, num_rows):
                     codes = codes.extended(self._shards, num_rows)
                 if codes is not known:
                     save_codes(codes, self._codes_path)
                 self._codes = codes
         return codes
 
+    def _suits(self, codes: "Codes", num_rows: int) -> bool:
+        right_kind = bool(codes.num_lists) == (self._engine_of(num_rows) == "lists")
+        return right_kind and num_rows <= codes.num_rows + self._sizes.loose
+
     def _search_codes(self, codes: "Codes", query: Floats, top_k: int, mask: "Mask", filtered: bool) -> Ranking:
         """Estimate, then score exactly from the best estimate down, until no further row can plausibly reach the top k.
 
-        That is where estimates fall `_CERTAINTY` standard deviations below the k-th best exact score, whatever the rows' distribution:
-        few rows when the neighbours stand out, thousands when all rows are alike.
+        That is where estimates fall `_CERTAINTY` standard deviations below the k-th best exact score, whatever the
+        rows' distribution: few rows when the neighbours stand out, thousands when all rows are alike.
         """
         loose = np.flatnonzero(mask[codes.num_rows :]) + codes.num_rows
-        coded = mask[: codes.num_rows]
-        found = self._score_rows(query, loose)
+        coded = np.zeros(codes.num_rows, np.bool_)
+        coded[: len(mask)] = mask[: codes.num_rows]  # another thread may have coded rows newer than this search
         turned = codes.turn(query[None])
         margin = _CERTAINTY * codes.doubt(query)
-        candidates = codes.nearest(turned, max(_FIRST_CANDIDATES, 4 * top_k), coded, filtered)
-        found, bound = self._rerank(query, top_k, found, candidates.ids, candidates.estimates, margin)
-        if len(candidates.ids) and candidates.estimates[-1] > bound:
-            seen = np.sort(candidates.ids)
-            candidates = codes.above(turned, bound, coded, filtered)
-            further = ~np.isin(candidates.ids, seen, assume_unique=True)
-            found, _ = self._rerank(query, top_k, found, candidates.ids[further], candidates.estimates[further], margin)
-        if len(found.ids) < top_k:  # lists that hold too few, or estimates that are no numbers
+        first = codes.nearest(turned, max(_FIRST_CANDIDATES, 4 * top_k), coded, filtered)
+        found = self._rerank(query, _best(*self._score_rows(query, loose), top_k), first, top_k, margin)
+        bound = _reach(found, top_k) - margin
+        if len(first.ids) and first.estimates[-1] > bound:
+            more = codes.above(turned, bound, coded, filtered)
+            new = ~np.isin(more.ids, first.ids, assume_unique=True)
+            found = self._rerank(
+                query, found, more._replace(estimates=more.estimates[new], ids=more.ids[new]), top_k, margin
+            )
+        if len(found.ids) < top_k:  # the lists near the query held too few
             return self._search_exactly(query[None], top_k, mask)[0]
-        return _best(found.ids, found.scores, top_k)
+        return found
 
-    def _rerank(
-        self, query: Floats, top_k: int, found: Ranking, ids: Ids, estimates: Floats, margin: float
-    ) -> tuple[Ranking, float]:
-        """What was found before and the exact scores of the rows with these estimates, until they fall below the bound; the bound."""
-        all_ids, all_scores = [found.ids], [found.scores]
-        best = np.sort(found.scores)[-top_k:]
-        bound = -np.inf
-        for start in range(0, len(ids), _RERANK_ROWS):
-            if len(best) == top_k:
-                bound = float(best[0]) - margin
-            if estimates[start] < bound:
+    def _rerank(self, query: Floats, found: Ranking, candidates: "Candidates", top_k: int, margin: float) -> Ranking:
+        """The best of what was found before and of the candidates, which are scored while they may still reach it."""
+        for start in range(0, len(candidates.ids), _RERANK_ROWS):
+            if candidates.estimates[start] < _reach(found, top_k) - margin:
                 break
-            ranking = self._score_rows(query, ids[start : start + _RERANK_ROWS])
-            all_ids.append(ranking.ids)
-            all_scores.append(ranking.scores)
-            best = np.sort(np.concatenate([best, ranking.scores]))[-top_k:]
-        bound = float(best[0]) - margin if len(best) == top_k else -np.inf
-        return Ranking(np.concatenate(all_ids), np.concatenate(all_scores)), bound
+            scored = self._score_rows(query, candidates.ids[start : start + _RERANK_ROWS])
+            ids, scores = np.concatenate([found.ids, scored.ids]), np.concatenate([found.scores, scored.scores])
+            found = _best(ids, scores, top_k)
+        return found
 
     def _score_rows(self, query: Floats, ids: Ids) -> Ranking:
         """These ids and their exact scores, in the same order."""
@@ -269,17 +288,18 @@ def _best(ids: Ids, scores: Floats, top_k: int) -> Ranking:
     return Ranking(ids[order], scores[order])
 
 
-def _live_rows(num_rows: int, dead: Ids | None) -> NDArray[np.bool_]:
-    """True for each of the rows but the dead ones; ids of no row are passed over."""
-    live = np.ones(num_rows, np.bool_)
-    if dead is not None:
-        dead = np.asarray(dead, np.int64)
-        live[dead[(dead >= 0) & (dead < num_rows)]] = False
-    return live
+def _reach(found: Ranking, top_k: int) -> float:
+    """What a row must score to belong to the top k; minus infinity while there are fewer."""
+    return float(found.scores[-1]) if len(found.scores) == top_k else -np.inf
 
 
-def _suits(codes: "Codes", num_rows: int, use_lists: bool) -> bool:
-    return codes.num_rows <= num_rows <= codes.num_rows + _LOOSE_ROWS and bool(codes.num_lists) == use_lists
+def _all_but(num_rows: int, ids: Ids | None) -> NDArray[np.bool_]:
+    """False at these ids, True at the other rows; ids of no row are passed over."""
+    kept = np.ones(num_rows, np.bool_)
+    if ids is not None:
+        ids = np.asarray(ids, np.int64)
+        kept[ids[(ids >= 0) & (ids < num_rows)]] = False
+    return kept
 
 
 def _has_faiss() -> bool:

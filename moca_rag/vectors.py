@@ -1,8 +1,8 @@
 """Embeddings on disk: unit vectors into append-only fp16 shards that are read back through memory maps.
 
-A vector's id is its address. Ids are consecutive from 0, `id // rows_per_shard` names the file and `id % rows_per_shard` the row in
-it; a file is nothing but rows of `dimension` halves. Which ids are committed is the catalog's to say: bytes past them are what an
-interrupted run left behind, and are never read.
+A vector's id is its address. Ids are consecutive from 0, `id // rows_per_shard` names the file and `id %
+rows_per_shard` the row in it; a file is nothing but rows of `dimension` halves. Which ids are committed is the
+catalog's to say: bytes past them are what an interrupted run left behind, and are never read.
 """
 
 import errno
@@ -30,10 +30,10 @@ _UNSHIFT = np.float32(2.0**112)  # the exponents of fp32 and fp16 differ by 127 
 
 
 def widen(halves: Halves, out: NDArray[np.int32] | None = None) -> Floats:
-    """Finite fp16 numbers as fp32, 2**112 times too small: the caller's other factor brings the missing power (see `amplify`).
+    """Finite fp16 numbers as fp32, 2**112 times too small: `amplify` gives the other factor of a product that power.
 
-    `out` may lend the memory (int32, same shape). Shifting bits is five times as fast as numpy's own conversion, which tests each
-    number for infinity: 45 against 255 ms for 100,000 rows of 2,048.
+    `out` may lend the memory (int32, same shape). Shifting bits is five times as fast as numpy's own conversion, which
+    tests each number for infinity: 45 against 255 ms for 100,000 rows of 2,048.
 
     >>> widen(np.array([[0.5, -2.0]], np.float16)) * np.float32(2.0**112)
     array([[ 0.5, -2. ]], dtype=float32)
@@ -51,7 +51,7 @@ def amplify(queries: Floats) -> Floats:
 
 
 def list_generations(folder: Path) -> list[int]:
-    """Generations that have a shard in the folder, ascending; files of other names, and a missing folder, count for nothing."""
+    """Generations that have a shard in the folder, ascending; other files, and a missing folder, count for nothing."""
     if not folder.is_dir():
         return []
     matches = (_SHARD_NAME.fullmatch(entry.name) for entry in folder.iterdir())
@@ -105,10 +105,11 @@ class Shards:
         return self.folder / f"{self.generation:04d}-{shard:05d}.f16"
 
     def write(self, first_id: int, vectors: Floats) -> Checksums:
-        """Store vectors [N, D] at ids `first_id` and on; durable on return, and whatever stood there before is overwritten.
+        """Store vectors [N, D] at ids `first_id` and on, in place of what stood there; durable on return.
 
-        Returns the CRC-32 of each row's fp16 bytes [N]. Raises ValueError on another shape or a number that fp16 cannot hold, and
-        CollectionError when the disk does not take them: the rows are then simply not committed, and writing again is safe.
+        Returns the CRC-32 of each row's fp16 bytes [N]. Raises ValueError on another shape or a number that fp16 cannot
+        hold, and CollectionError when the disk does not take them: the rows are then simply not committed, and writing
+        again is safe.
         """
         if first_id < 0 or vectors.ndim != 2 or vectors.shape[1] != self.dimension:
             raise ValueError(
@@ -128,7 +129,7 @@ class Shards:
         return _checksum_rows(halves)
 
     def read(self, ids: Ids) -> Floats:
-        """The vectors [N, D] of these ids as stored, in their order; ids may repeat. Raises CollectionError when a shard is cut."""
+        """The vectors [N, D] of these ids, in their order; ids may repeat. Raises CollectionError when a shard is cut."""
         return self.read_scaled(ids) * _UNSHIFT
 
     def read_scaled(self, ids: Ids) -> Floats:
@@ -140,7 +141,7 @@ class Shards:
         return _checksum_rows(self._gather(np.asarray(ids, np.int64)))
 
     def blocks(self, num_rows: int, first_id: int = 0, block_rows: int = 256) -> Iterator[tuple[int, Halves]]:
-        """Rows `first_id` to `num_rows` in order, as (id of the first, memory-mapped fp16 rows [at most block_rows, D]).
+        """Rows `first_id` to `num_rows` in order, as (id of the first, memory-mapped rows [at most block_rows, D]).
 
         Raises CollectionError when a shard is missing or too short.
         """
@@ -151,7 +152,7 @@ class Shards:
             first_id += stop - slot
 
     def check(self, num_rows: int) -> None:
-        """Raise CollectionError, naming the shard, unless every file is there and long enough for the committed rows."""
+        """Raise CollectionError, naming the shard, unless every file is long enough for the committed rows."""
         for shard in range(-(-num_rows // self.rows_per_shard)):
             needed = min(num_rows - shard * self.rows_per_shard, self.rows_per_shard)
             if self._rows_on_disk(shard) < needed:
@@ -170,7 +171,7 @@ class Shards:
         return found
 
     def _map(self, shard: int, needed: int) -> Halves:
-        """The shard's rows as a read-only map of at least `needed` rows; mapped anew when the file has grown past the last map."""
+        """The shard's rows as a read-only map of at least `needed` rows; mapped anew when the file has grown."""
         rows = self._maps.get(shard)
         if rows is not None and len(rows) >= needed:
             return rows
@@ -194,7 +195,8 @@ class Shards:
         path, there = self.shard_path(shard), self._rows_on_disk(shard)
         what = f"is cut: it holds {there:,} of {needed:,} committed vectors" if path.exists() else "is missing"
         raise CollectionError(
-            f"{path} {what}. Bring the file back from a backup, or run `moca verify --repair` to drop its pages and index them again."
+            f"{path} {what}. Bring the file back from a backup, or run `moca verify --repair`: "
+            "its pages are dropped, and the next run indexes them again."
         )
 
     def _write_rows(self, shard: int, slot: int, rows: Halves) -> None:
@@ -220,7 +222,7 @@ class Shards:
                 f"no room for {num_bytes / 1e6:,.1f} MB of vectors in {path}: {free / 1e6:,.1f} MB are free. "
                 "Free some space and start again; what was committed is kept."
             )
-        return f"cannot write {path}: {error.strerror or error}. Check the folder's permissions and disk, then start again."
+        return f"cannot write {path}: {error.strerror or error}. Check the folder's permissions, then start again."
 
 
 def _checksum_rows(halves: Halves) -> Checksums:

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .checkpoint import list_weights
+from .checkpoint import list_weights, one_line
 from .errors import ModelError
 
 # What training leaves beside the encoder: the language head, and the decoder of masked autoencoding.
@@ -63,7 +63,7 @@ def _read_file(path: Path) -> Iterator[tuple[str, Tensor]]:
             for key in file.keys():  # noqa: SIM118 (the file is no mapping)
                 yield key, file.get_tensor(key)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is no whole safetensors file ({str(error)[:100]}): copy it again") from error
+        raise ModelError(f"{path} is no whole safetensors file ({one_line(error)}): copy it again") from error
 
 
 def _check_tensor(key: str, tensor: Tensor, expected: Tensor, path: Path) -> None:

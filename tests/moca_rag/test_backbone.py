@@ -14,7 +14,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from moca_rag import attention, backbone
-from moca_rag.backbone import Backbone, PatchProjection, build_model, load_backbone, prove_backbone, read_config
+from moca_rag.backbone import Backbone, PatchProjection, build_model, load_backbone, prove_backbone
 from moca_rag.errors import ModelError
 from moca_rag.inputs import Pack, SequenceBuilder, TokenSequence, load_tokenizer
 from moca_rag.pixels import normalise_patches
@@ -268,16 +268,21 @@ def test_weights_that_are_not_the_models_are_refused_by_name(
         ("vision_config", "patch_size", 16, r"patches of \(16, 2, 2, 3\)"),
         ("text_config", "use_sliding_window", True, "sliding window"),
         ("text_config", "hidden_size", "large", "no usable config"),
+        ("text_config", "num_hidden_layers", "many", "no usable config"),
+        ("", "image_token_id", 151_655, r"512 tokens lacks .*151655"),
+        ("text_config", "vocab_size", 20, "20 tokens lacks"),
+        ("text_config", "num_attention_heads", 5, "describes no model"),
+        ("vision_config", "hidden_act", "nonsense", "describes no model"),
+        ("text_config", "rope_parameters", {"rope_theta": 1.0, "mrope_section": [1, 1]}, "the model cannot run"),
     ],
 )
-def test_a_config_that_cannot_be_fed_is_refused(
-    folder: Path, tmp_path: Path, part: str, key: str, value: Any, message: str
-) -> None:
-    config = json.loads((folder / "config.json").read_text())
+def test_a_config_that_cannot_be_fed_is_refused(tmp_path: Path, part: str, key: str, value: Any, message: str) -> None:
+    write_small_model(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
     (config[part] if part else config)[key] = value
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=message) as caught:
-        read_config(tmp_path)
+        load_backbone(tmp_path, CPU, torch.float32)
     assert "\n" not in str(caught.value)
 
 

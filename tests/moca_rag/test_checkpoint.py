@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,21 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import HfApi
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from moca_rag import checkpoint
-from moca_rag.checkpoint import ModelSettings, find_checkpoint, hash_folder, list_weights, read_json, read_settings
+from moca_rag.checkpoint import (
+    ModelSettings,
+    find_checkpoint,
+    hash_folder,
+    list_weights,
+    read_card,
+    read_json,
+    read_settings,
+)
+from moca_rag.embedder import Embedder
 from moca_rag.errors import ModelError
+from moca_rag.records import PixelBudget
 from tests.small_model import write_small_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -109,6 +122,42 @@ def test_a_hub_that_never_answers_costs_about_a_second(monkeypatch: pytest.Monke
     assert time.monotonic() - start < 2.5
 
 
+@pytest.mark.usefixtures("hub_cache")
+@pytest.mark.parametrize(("kind", "message"), [(RepositoryNotFoundError, "check the name"), (GatedRepoError, "login")])
+def test_a_model_that_the_hub_does_not_give_is_refused_with_what_to_do(
+    kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusal(kind):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            Exception.__init__(self)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise Refusal
+
+    monkeypatch.setattr(HfApi, "model_info", refuse)
+    with pytest.raises(ModelError, match=message):
+        find_checkpoint("someone/unknown")
+
+
+def test_a_model_of_the_hub_is_fetched_once_without_nested_or_pickled_files(
+    hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[dict[str, Any]] = []
+    find_locally = huggingface_hub.snapshot_download
+
+    def download(name: str, **options: Any) -> str:
+        if options.get("local_files_only"):
+            return str(find_locally(name, **options))
+        calls.append(options)
+        return str(cached_model(hub_cache, "someone", "some-model"))
+
+    monkeypatch.setattr(HfApi, "model_info", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    for _ in range(2):
+        assert find_checkpoint("someone/some-model").revision == COMMIT
+    assert calls == [{"allow_patterns": ["*.json", "*.safetensors"], "ignore_patterns": ["*/*"]}]
+
+
 def test_the_revision_changes_with_weights_config_tokenizer_and_settings_only(tmp_path: Path) -> None:
     seen = {hash_folder(write_small_model(tmp_path))}
     assert hash_folder(write_small_model(tmp_path)) in seen
@@ -131,6 +180,31 @@ def test_the_revision_of_a_large_model_costs_a_moment(tmp_path: Path) -> None:
     start = time.monotonic()
     hash_folder(tmp_path)
     assert time.monotonic() - start < 0.5
+
+
+def test_the_card_is_read_without_loading_torch(tmp_path: Path) -> None:
+    write_small_model(tmp_path, layout="old")
+    program = (
+        "import sys; from moca_rag.checkpoint import read_card; print(read_card(sys.argv[1]), 'torch' in sys.modules)"
+    )
+    answer = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == f"{read_card(str(tmp_path))} False"
+
+
+def test_the_card_is_the_one_of_the_opened_model(tmp_path: Path) -> None:
+    write_small_model(tmp_path)
+    (tmp_path / "moca.json").write_text('{"page_prompt": "Page:", "max_pixels": 300000}')
+    for budget in (None, PixelBudget(784, 7840)):
+        assert read_card(tmp_path, budget) == Embedder.open(tmp_path, device="cpu", pixels=budget).card
+    assert read_card(tmp_path).dimension == 64
+
+
+@pytest.mark.parametrize("config", ['{"model_type": "qwen2_5_vl"}', '{"model_type": "qwen2_5_vl", "text_config": []}'])
+def test_a_config_without_a_dimension_is_refused(tmp_path: Path, config: str) -> None:
+    write_small_model(tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ModelError, match="no usable config"):
+        read_card(tmp_path)
 
 
 def test_settings_default_to_those_of_the_method(tmp_path: Path) -> None:
