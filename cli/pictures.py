@@ -1,6 +1,7 @@
 """Turns hits into PNG pages with the matched words marked."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,8 @@ def draw_page(path: Path, number: int, boxes: Iterable[Box] = (), passwords: Seq
 
     if not path.exists():
         raise DocumentError(f"{path} is gone: run `moca index` to bring the collection up to date", "gone")
-    document = open_document(path, passwords)
-    try:
+    with closing(open_document(path, passwords)) as document:
         pixels = document.read_page(number, VIEW).image
-    finally:
-        document.close()
     assert pixels is not None
     page = Image.fromarray(pixels)
     ink = Image.new("RGB", page.size, "white")

@@ -46,7 +46,11 @@ def parse_colour(colour: str) -> tuple[float, float, float]:
 
 
 def blend(colour: str, other: str = PAPER, share: float = 0.5) -> str:
-    """A colour moved towards another one; share 1 is all of the other."""
+    """A colour moved towards another one; share 1 is all of the other.
+
+    >>> blend("#000000", "#ffffff", 0.2)
+    '#333333'
+    """
     pairs = zip(parse_colour(colour), parse_colour(other), strict=True)
     return "#" + "".join(f"{round(255 * (a + (b - a) * share)):02x}" for a, b in pairs)
 

@@ -11,13 +11,21 @@ Series = dict[str, list[float]]
 
 
 def pick_step(top: float) -> float:
-    """The step between grid lines, of the kind 1, 2, 2.5 or 5 times a power of ten, that gives four to six of them."""
+    """The step between grid lines: 1, 2, 2.5 or 5 times a power of ten, so that there are at most six.
+
+    >>> pick_step(37.5), pick_step(1184)
+    (10, 200)
+    """
     power = 10 ** math.floor(math.log10(top / 5))
     return next(power * k for k in (1, 2, 2.5, 5, 10) if top / (power * k) <= 6)
 
 
 def format_value(value: float, decimals: int | None = None) -> str:
-    """A number as a chart prints it: thin thousands, no needless decimals, a true minus sign."""
+    """A number as a chart prints it: thousands set apart, no needless decimals, a true minus sign.
+
+    >>> format_value(4712), format_value(2.50), format_value(-62)
+    ('4 712', '2.5', '−62')
+    """
     if decimals is None:
         decimals = 0 if float(value).is_integer() else (1 if abs(value * 10 - round(value * 10)) < 1e-9 else 2)
     return f"{value:,.{decimals}f}".replace(",", " ").replace("-", "−")
@@ -86,18 +94,19 @@ def find_span(values: Sequence[float], spec: Spec) -> tuple[float, float, float]
 
 
 def draw_limit(canvas: Canvas, plot: Box, place: Callable[[float], float], limit: dict[str, Any]) -> None:
-    """A dashed line across the plot; its label stands on a patch of paper, over bars and lines."""
+    """A dashed line across the plot, named at the right end of the legend."""
     y = place(limit["value"])
     canvas.line([(plot[0], y), (plot[2], y)], "#b3261e", 1, "[4 3] 0")
-    canvas.rect((plot[2] - measure(limit["name"], "helv", 7.5) - 3, y - 10, plot[2] + 2, y - 1), fill=PAPER)
-    canvas.text((plot[2], y - 3), limit["name"], 7.5, "helv", "#b3261e", "right")
+    wide = canvas.text((plot[2], plot[1] - 14), limit["name"], 8, "helv", "#b3261e", "right")
+    canvas.line([(plot[2] - wide - 24, plot[1] - 17), (plot[2] - wide - 5, plot[1] - 17)], "#b3261e", 1, "[4 3] 0")
 
 
 def make_plot_box(canvas: Canvas, box: Box, spec: Spec, names: Sequence[str], palette: Sequence[str]) -> Box:
     """The box that is left for the plot once the legend and the axis texts have their room."""
     x0, y0, x1, y1 = box
-    if len(names) > 1:
-        y0 += draw_legend(canvas, box, names, palette, spec.get("text_size", 8))
+    if len(names) > 1 or "limit" in spec:
+        shown = names if len(names) > 1 else []
+        y0 += draw_legend(canvas, box, shown, palette, spec.get("text_size", 8))
     left = spec.get("gutter", 34) + 10 if "y_label" in spec else 34
     return x0 + left, y0 + 6, x1 - 4, y1 - (34 if "x_label" in spec else 22)
 

@@ -39,7 +39,7 @@ def draw_pump_exploded(canvas: Canvas, box: Box, palette: Sequence[str]) -> None
         s.rect(x - 24, y - 3, 34, 6, DARK)
         s.rect(x - 30, y - 6, 8, 12, METAL)
     parts = [
-        ("1", 48, 30, 48, 80), ("2", 137, 30, 137, 76), ("3", 198, 60, 216, 108), ("4", 240, 206, 230, 136),
+        ("1", 48, 30, 48, 80), ("2", 137, 30, 137, 76), ("3", 198, 60, 198, 116), ("4", 240, 206, 230, 136),
         ("5", 284, 36, 284, 96), ("6", 312, 206, 312, 154), ("7", 342, 26, 342, 96), ("8", 340, 226, 346, 180),
         ("9", 412, 26, 410, 88),
     ]  # fmt: skip
@@ -171,9 +171,9 @@ def draw_heat_pump(canvas: Canvas, box: Box, palette: Sequence[str]) -> None:
     s.rect(350, 70, 70, 90, blend(hot, PAPER, 0.75), hot)
     s.text(385, 110, "Heating\nnetwork", 9, "hebo")
     s.rect(140, 80, 46, 70, blend(cold, PAPER, 0.6), cold)
-    s.text(163, 172, "evaporator", 8.5)
+    s.text(157, 166, "evaporator", 8.5, align="right")
     s.rect(254, 80, 46, 70, blend(hot, PAPER, 0.6), hot)
-    s.text(277, 172, "condenser", 8.5)
+    s.text(283, 166, "condenser", 8.5, align="left")
     s.arrow([(163, 80), (163, 40), (202, 40)], cold, 2)
     s.arrow([(238, 40), (277, 40), (277, 80)], hot, 2)
     s.circle(220, 40, 18, PAPER)

@@ -123,7 +123,11 @@ def parse_number(cell: str) -> Decimal | None:
 
 
 def fill_sums(rows: list[list[str]]) -> list[list[str]]:
-    """Replace every cell `+` by the sum of the numbers above it, down from the last such sum or the head."""
+    """Replace every cell `+` by the sum of the numbers above it, down from the last such sum or the head.
+
+    >>> fill_sums([["Year", "Crashes"], ["2021", "9"], ["2022", "1 300"], ["Sum", "+"]])[-1]
+    ['Sum', '**1 309**']
+    """
     starts = [1] * len(rows[0])
     for number, row in enumerate(rows):
         for column, cell in enumerate(row):
@@ -139,7 +143,11 @@ def fill_sums(rows: list[list[str]]) -> list[list[str]]:
 
 
 def split_words(text: str) -> list[Word]:
-    """Words as runs of (text, style); style is "" or "b" or "i". Scripts without spaces break at every character."""
+    """Words as runs of (text, style); style is "" or "b" or "i".
+
+    >>> split_words("**Wait** 1 350 s, *then* go")
+    [[('Wait', 'b')], [('1 350', '')], [('s,', '')], [('then', 'i')], [('go', '')]]
+    """
     words: list[Word] = [[]]
     for run in re.split(r"(\*\*.+?\*\*|\*.+?\*)", text):
         style = "b" if run.startswith("**") else "i" if run.startswith("*") and len(run) > 2 else ""
@@ -152,7 +160,11 @@ def split_words(text: str) -> list[Word]:
 
 
 def split_signs(text: str) -> list[Word]:
-    """Japanese text as breakable signs: closing marks stay with the sign before them, Latin words stay whole."""
+    """Japanese text as breakable signs: closing marks stay with the sign before them, Latin words stay whole.
+
+    >>> [word[0][0] for word in split_signs("水は、pH 7です。")]
+    ['水', 'は、', 'pH', ' ', '7', 'で', 'す。']
+    """
     signs: list[str] = []
     for sign in re.findall(r"[A-Za-z0-9.,:%/-]+|.", text.replace("**", "")):
         if signs and (sign[0] in CLOSERS or signs[-1][-1] in "「（『"):

@@ -45,7 +45,7 @@ def draw_lake_map(canvas: Canvas, box: Box, palette: Sequence[str]) -> None:
     ]
     s.area(smooth([*shore, shore[0]]), WATER, SHORE, 1.4)
     s.area(smooth([(236, 130), (256, 124), (268, 136), (252, 146), (236, 130)]), GRASS, SHORE)
-    s.text(214, 172, "Lake Orrin", 12, "tiit", SHORE)
+    s.text(192, 158, "Lake Orrin", 12, "tiit", SHORE)
     s.text(96, 24, "Kell Brook", 8.5, "tiit", SHORE, "left")
     s.text(30, 206, "Marsh Drain", 8.5, "tiit", SHORE, "left")
     s.text(352, 262, "River Sel", 8.5, "tiit", SHORE)

@@ -17,6 +17,14 @@ from .vectors import Shards
 _MAGIC = b"moca-codes-1"
 _PLAIN = ("generation", "num_rows", "fitted_rows", "last_checksum", "num_lists", "num_probes", "spread")
 _STALE_SECONDS = 3_600
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+)  # the last is how faiss refuses an index
 _log = logging.getLogger(__name__)
 
 
@@ -61,22 +69,13 @@ def load_codes(path: Path, shards: Shards, num_rows: int) -> Codes | None:
             file.seek(len(head))
             plain = json.loads(file.readline())
             arrays = [np.load(file, allow_pickle=False) for _ in range(4)]
-        if (
-            plain["generation"] != shards.generation
-            or len(arrays[0]) != shards.dimension
-            or plain["num_rows"] > num_rows
-        ):
+        made_of = (plain["generation"], len(arrays[0]))
+        if made_of != (shards.generation, shards.dimension) or plain["num_rows"] > num_rows:
             return None
         if plain["last_checksum"] != checksum_last(shards, plain["num_rows"]):
             return None
         return Codes(**plain, mean=arrays[0], left=arrays[1], right=arrays[2], index=faiss.deserialize_index(arrays[3]))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-    ):  # the last is what faiss raises on an index it cannot read
+    except _UNREADABLE:
         return None
 
 

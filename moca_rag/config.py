@@ -3,6 +3,7 @@
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -67,16 +68,13 @@ def _convert(key: str, value: Any, kind: Any) -> Any:
         if value is None or value == "null":
             return None
         kind = next(option for option in typing.get_args(kind) if option is not type(None))
-    if kind is bool:
-        if str(value).lower() in ("true", "false"):
-            return str(value).lower() == "true"
-    elif isinstance(value, kind) and not isinstance(value, bool):
+    if isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    else:
-        try:
+    if kind is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    if kind is not bool and (isinstance(value, str) or (kind is float and type(value) is int)):
+        with suppress(TypeError, ValueError):
             return kind(value)
-        except (TypeError, ValueError):
-            pass
     raise ConfigError(f"{key}={value!r} is not of the type {getattr(kind, '__name__', kind)}")
 
 

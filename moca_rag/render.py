@@ -4,6 +4,7 @@ Everything above asks `open_document`; what reads PDFs stands behind `OpenDocume
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -115,11 +116,8 @@ class ImageDocument:
 
 def read_image(path: Path, pixels: PixelBudget) -> Pixels:
     """The first page of a picture or PDF as pixels [H, W, 3] within the budget, for a query by image."""
-    document = open_document(path)
-    try:
+    with closing(open_document(path)) as document:
         image = document.read_page(1, pixels).image
-    finally:
-        document.close()
     assert image is not None
     return image
 

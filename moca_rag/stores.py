@@ -112,17 +112,14 @@ class LocalStore:
         with self._changing:
             num_rows = len(self._live)
             fresh = ids[ids >= num_rows]
-            if ids.size and (
-                ids[0] < 0 or (np.diff(ids) == 0).any() or not np.array_equal(fresh, np.arange(len(fresh)) + num_rows)
-            ):
-                raise ValueError(
-                    f"ids must be distinct and new ones continue at {num_rows}: got {ids[:5].tolist()} and so on"
-                )
-            if ids.size and ids[0] < num_rows:
+            steps = np.diff(ids)
+            if (ids < 0).any() or (steps == 0).any() or not np.array_equal(fresh, num_rows + np.arange(len(fresh))):
+                raise ValueError(f"ids must be distinct, and new ones continue at {num_rows}: got {ids[:5]} and so on")
+            if len(fresh) < len(ids):
                 self._drop_codes()
-            starts = np.flatnonzero(np.diff(ids, prepend=-2) != 1)
-            for start, stop in zip(starts, [*starts[1:], len(ids)], strict=True):
-                self._shards.write(int(ids[start]), vectors[start:stop])
+            for run in np.split(np.arange(len(ids)), np.flatnonzero(steps != 1) + 1):
+                if len(run):
+                    self._shards.write(int(ids[run[0]]), vectors[run])
             live = np.concatenate([self._live, np.zeros(len(fresh), np.bool_)])
             live[ids] = True
             self._live = live
@@ -182,9 +179,8 @@ class LocalStore:
         try:
             self._codes_path.unlink(missing_ok=True)
         except OSError as error:
-            raise CollectionError(
-                f"cannot remove {self._codes_path}, which tells of vectors that change: {error.strerror}. Check its permissions."
-            ) from error
+            reason = f"cannot remove {self._codes_path}, which tells of older vectors: {error.strerror}"
+            raise CollectionError(f"{reason}. Check its permissions.") from error
         self._codes = None
 
     def _fresh_codes(self, num_rows: int) -> "Codes | None":

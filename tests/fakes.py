@@ -1,0 +1,76 @@
+"""A model whose embeddings can be predicted by hand, and documents to embed: pages are colours, and so are questions."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pymupdf
+
+from moca_rag.records import Floats, ModelCard, PixelBudget, Pixels, Query
+
+COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0), "white": (1.0, 1.0, 1.0)}
+SMALL = PixelBudget(28 * 28 * 4, 28 * 28 * 16)
+
+
+class ColourEncoder:
+    """Embeds a page as the share of red, green and blue ink on it, and a question as the colours that it names."""
+
+    def __init__(self, revision: str = "1") -> None:
+        self.card = ModelCard("colours", revision, 4, "mean", "", "", SMALL)
+        self.num_pages = 0
+
+    def encode_queries(self, queries: Sequence[Query]) -> Floats:
+        """Unit embeddings [N, 4]."""
+        return np.stack([self._embed_query(query) for query in queries])
+
+    def encode_pages(self, images: Iterable[Pixels]) -> Iterator[Floats]:
+        """One unit embedding [4] a page, two pages at a time."""
+        batch: list[Pixels] = []
+        for image in images:
+            batch.append(image)
+            if len(batch) == 2:
+                yield from map(self._embed_page, batch)
+                batch = []
+        yield from map(self._embed_page, batch)
+
+    def _embed_query(self, query: Query) -> Floats:
+        if query.image is not None:
+            return embed_colours(query.image)
+        named = [COLOURS[word] for word in query.text.lower().split() if word in COLOURS]
+        return unit([*np.sum(named, axis=0), 0.1]) if named else unit([0.1, 0.1, 0.1, 1.0])
+
+    def _embed_page(self, image: Pixels) -> Floats:
+        self.num_pages += 1
+        return embed_colours(image)
+
+
+def embed_colours(image: Pixels) -> Floats:
+    """The colour of a page's ink: the mean of its coloured pixels."""
+    flat = image.reshape(-1, 3).astype(np.float64) / 255
+    inked = flat[flat.max(1) - flat.min(1) > 0.5]
+    return unit([*(inked.mean(0) if len(inked) else (0.0, 0.0, 0.0)), 0.1])
+
+
+def unit(numbers: Sequence[float]) -> Floats:
+    """The numbers as a unit vector."""
+    vector = np.asarray(numbers, np.float32)
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+def write_pdf(path: Path, pages: Sequence[str], *, title: str = "", outline: Sequence[tuple[int, str, int]] = ()) -> Path:
+    """A PDF with a page for each text; a text that begins with a colour and a colon has a square of that colour."""
+    document = pymupdf.open()
+    for text in pages:
+        page = document.new_page(width=420, height=595)
+        colour, sign, rest = text.partition(":")
+        if sign and colour in COLOURS:
+            page.draw_rect((60, 300, 360, 540), color=COLOURS[colour], fill=COLOURS[colour])
+            text = rest.strip()
+        page.insert_textbox((40, 40, 380, 280), text, fontsize=11)
+    document.set_metadata({"title": title} if title else {})
+    if outline:
+        document.set_toc([list(entry) for entry in outline])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    document.save(path)
+    document.close()
+    return path
