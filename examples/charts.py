@@ -73,6 +73,7 @@ def draw_value_axis(canvas: Canvas, box: Box, spec: Spec, values: Sequence[float
     low, high, step = find_span(values, spec)
 
     def place(value: float) -> float:
+        """Height of a value on the page."""
         return y1 - (value - low) / (high - low) * (y1 - y0)
 
     value = low
@@ -206,6 +207,7 @@ def draw_scatter(canvas: Canvas, box: Box, spec: Spec, palette: Sequence[str]) -
     step = pick_step(right)
 
     def across(value: float) -> float:
+        """Distance of a value from the left edge of the page."""
         return plot[0] + value / right * (plot[2] - plot[0])
 
     ticks = [step * i for i in range(int(right / step + 1e-9) + 1)]

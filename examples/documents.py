@@ -87,6 +87,7 @@ def place_figure(flow: Flow, block: Block) -> None:
         spec = tomllib.loads(block.text)
 
     def draw(canvas: Canvas, box: Box, palette: tuple[str, ...]) -> None:
+        """The figure itself, wherever the flow finds room for it."""
         if block.kind in SPEC_FIGURES:
             SPEC_FIGURES[block.kind](canvas, box, spec, palette)
         else:
@@ -109,7 +110,7 @@ def make_document(name: str) -> pymupdf.Document:
         place_block(flow, block, guess_room(after))
     doc = flow.finish()
     dress_pages(flow)
-    if len(doc) > 3:
+    if len(doc) > 2:
         doc.set_toc(flow.outline)
     describe(doc, head["title"], head.get("author", ""), head["date"])
     return doc

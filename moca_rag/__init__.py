@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from moca_rag.indexer.pipeline import index_documents  # a program of ours, installed beside the library
+    # A program of ours, installed beside the library: from the source folder alone it cannot be followed.
+    from moca_rag.indexer.pipeline import index_documents  # type: ignore[import-not-found, unused-ignore]
 
     from .collection import Collection
     from .embedder import Embedder

@@ -94,6 +94,15 @@ def _runs_kernel(query: Tensor) -> bool:
     return query.is_cuda and half and torch.cuda.get_device_capability(query.device) >= (8, 0)
 
 
+def describe_kernel() -> str:
+    """Which attention kernel this machine runs, in words for `moca doctor`."""
+    if not torch.cuda.is_available():
+        return "one SDPA call a length of sequence (CPU)"
+    if _find_kernel() is None:
+        return "one SDPA call a length of sequence: neither flash-attn nor a torch with varlen_attn"
+    return "varlen, of the flash-attn package" if importlib.util.find_spec("flash_attn") else "varlen, of torch"
+
+
 @functools.cache
 def _find_kernel() -> Kernel | None:
     """The varlen kernel of the flash-attn package where it is installed, else torch's own, else none."""

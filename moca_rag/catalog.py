@@ -135,7 +135,7 @@ class Catalog:
         elif document_ids is not None:
             query += " WHERE document_id IN (SELECT value FROM json_each(?))"
             values = (json.dumps(list(document_ids)),)
-        return [FileRow(*row[:8], complete=bool(row[8])) for row in self.db.execute(query + " ORDER BY name", values)]
+        return [FileRow(*row) for row in self.db.execute(query + " ORDER BY name", values)]
 
     def file_path(self, file: FileRow) -> Path:
         """Where the file lies on disk."""

@@ -12,7 +12,7 @@ from .errors import CollectionError, ConfigError
 from .fingerprint import FILE_NAME, Fingerprint, read_fingerprint, write_fingerprint
 from .fusion import WEIGHTS
 from .locks import WriteLock
-from .records import Encoder, Hit, Mode, Page, Pixels, Query
+from .records import Encoder, Floats, Hit, Mode, Page, Pixels, Query
 from .search import Request, check_request, find_hits
 from .stores import LocalStore
 from .textlayer import unpack_words
@@ -127,6 +127,15 @@ class Collection:
         request = Request(Query(query, image), top_k, mode or self.fingerprint.mode, where, within)
         request = check_request(request, self.fingerprint.mode)
         embedding = None if request.mode == "text" else self.encoder.encode_queries([request.query])[0]
+        generation = self.catalog.generation
+        try:
+            return self._find_hits(request, embedding, weights)
+        except CollectionError:
+            if self.catalog.generation == generation:
+                raise
+            return self._find_hits(request, embedding, weights)  # a compaction moved the vectors meanwhile
+
+    def _find_hits(self, request: Request, embedding: Floats | None, weights: Mapping[str, float]) -> list[Hit]:
         with reported(self.catalog.path), self.snapshot():
             store = None if embedding is None else self.store()
             return find_hits(self.catalog, request, store, embedding, weights)

@@ -111,8 +111,8 @@ def _draw(page: Any, size: tuple[int, int]) -> Pixels:
     height, width = size
     matrix = pymupdf.Matrix(width / max(page.rect.width, 1e-3), height / max(page.rect.height, 1e-3))
     pixmap = page.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False)
-    drawn = np.frombuffer(pixmap.samples_mv, np.uint8).reshape(pixmap.height, pixmap.stride)
-    drawn = drawn[:, : 3 * pixmap.width].reshape(pixmap.height, pixmap.width, 3)
+    lines = np.frombuffer(pixmap.samples_mv, np.uint8).reshape(pixmap.height, pixmap.stride)
+    drawn = lines[:, : 3 * pixmap.width].reshape(pixmap.height, pixmap.width, 3)
     canvas = np.full((height, width, 3), 255, np.uint8)
     rows, columns = min(height, pixmap.height), min(width, pixmap.width)
     canvas[:rows, :columns] = drawn[:rows, :columns]  # rounding may add or lack one line at an edge

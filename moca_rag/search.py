@@ -113,7 +113,7 @@ def _describe(
     marks = find_marks(catalog, expression, page_ids) if expression else {}
     pairs = set(sign_pairs(clean_word(request.query.text)))
     files = allowed or first_files(catalog, [page.document_id for page in pages.values()])
-    hits = []
+    hits: list[Hit] = []
     for page_id in page_ids:
         page = pages[page_id]
         file = files[page.document_id]

@@ -198,8 +198,9 @@ def _move_vectors(collection: Collection, writer: CollectionWriter) -> int:
     new = Shards(old.folder, old.dimension, old.generation + 1)
     moved: list[tuple[int, int]] = []
     for ids, _ in list(_checksums(catalog)):
-        new.write(len(moved), old.read(ids))
-        moved.extend((len(moved) + place, row) for place, row in enumerate(ids.tolist()))
+        first_id = len(moved)
+        new.write(first_id, old.read(ids))
+        moved.extend(zip(range(first_id, first_id + len(ids)), ids.tolist(), strict=True))
     with writer.transaction():
         catalog.db.execute("PRAGMA defer_foreign_keys = ON")
         catalog.db.execute("DELETE FROM vectors WHERE live = 0")

@@ -110,7 +110,9 @@ def make_huge_image_pdf(path: Path, side: int = 60_000) -> Path:
         "/Filter /FlateDecode"
     )
     packed = zlib.compress(b"\x7f" * 10_000_000, 9)
-    return make_raw_pdf(path, b"q 200 0 0 200 0 0 cm /I Do Q", resources="/XObject << /I 5 0 R >>", extra=[(entries, packed)])
+    return make_raw_pdf(
+        path, b"q 200 0 0 200 0 0 cm /I Do Q", resources="/XObject << /I 5 0 R >>", extra=[(entries, packed)]
+    )
 
 
 def _stream(entries: str, data: bytes) -> bytes:

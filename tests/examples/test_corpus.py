@@ -36,10 +36,15 @@ def split_runs(text: str, length: int = 4) -> set[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of one build and the line that the program printed."""
     out_dir = tmp_path_factory.mktemp("corpus")
-    build_corpus(out_dir, "1")
-    return out_dir
+    return out_dir, build_corpus(out_dir, "1")
+
+
+@pytest.fixture(scope="module")
+def corpus(build: tuple[Path, str]) -> Path:
+    return build[0]
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +75,10 @@ def test_two_builds_are_equal_byte_for_byte(corpus: Path, tmp_path: Path) -> Non
     assert [name for name in first if first[name].read_bytes() != second[name].read_bytes()] == []
 
 
-def test_the_summary_line_counts_what_was_written(pages: dict[str, pymupdf.Page], tmp_path: Path) -> None:
+def test_the_summary_line_counts_what_was_written(pages: dict[str, pymupdf.Page], build: tuple[Path, str]) -> None:
     documents = {name.split("#")[0] for name in pages}
-    summary = build_corpus(tmp_path, "1")
-    assert summary == f"{len(documents)} documents with {len(pages)} pages in {tmp_path}\n"
+    out_dir, summary = build
+    assert summary == f"{len(documents)} documents with {len(pages)} pages in {out_dir}\n"
     assert len(documents) >= 16
     assert len(pages) >= 80
 

@@ -1,202 +1,44 @@
-"""A run that is stopped at any step of any commit goes on where it was, to the very collection of a run that was not.
+"""A run that is stopped at any step of any commit goes on where it was, to the very collection of a run that was not."""
 
-    python -m tests.indexer.test_crash SCENARIO FOLDER
-
-is how the tests below stop runs: for n = 1, 2, ... a forked process leaves by `os._exit` at the n-th named step of the
-scenario, and its collection is kept for a look.
-"""
-
-import itertools
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from moca_rag import catalog as catalog_module
 from moca_rag import collection as collection_module
-from moca_rag import upkeep
 from moca_rag.collection import Collection
-from moca_rag.errors import CollectionError, DocumentError
-from moca_rag.indexer import pipeline, rebuild
-from moca_rag.indexer.pool import Answer, Limits, Request
-from moca_rag.indexer.report import IndexReport, IndexSettings
-from moca_rag.records import Mode
-from moca_rag.render import open_document
+from moca_rag.errors import CollectionError
+from moca_rag.indexer import rebuild
 from moca_rag.upkeep import compact_collection, verify_collection
-from moca_rag.writer import CollectionWriter
-from tests.makers import PAGE_WORDS, PixelEncoder, make_pdf, make_picture
+from tests.crashes import (
+    QUERIES,
+    State,
+    change_documents,
+    committed_keys,
+    hits_of,
+    index,
+    lines,
+    look,
+    make_documents,
+    mode_of,
+    run_scenario,
+    watch_steps,
+)
+from tests.makers import PAGE_WORDS, PixelEncoder, make_pdf
 
 STEPS = ("begun", "vectors", "pages", "written", "committed")
 SCENARIOS = ("text", "vision", "hybrid", "update", "compact")
-QUERIES = ("ferry timber", "copper prices", "which pump needs oil", "rainfall", "closed for repairs", "solar panels")
-STOPPED = 77
 ROOT = Path(__file__).parents[2]
-SETTINGS = IndexSettings(commit_pages=2, commit_seconds=1e9)
-
-
-class InlinePool:
-    """Reads pages in this process, in order: the render pool's answers without its processes."""
-
-    def __init__(self, num_workers: int, limits: Limits, passwords: Iterable[str] = ()) -> None:
-        self.requests: list[Request] = []
-
-    def read(self, requests: Iterable[Request]) -> Iterator[Answer]:
-        for request in requests:
-            self.requests.append(request)
-            try:
-                document = open_document(request.path)
-                if request.page == 0:
-                    yield Answer(request, info=document.info)
-                else:
-                    content = document.read_page(request.page, request.pixels)
-                    key = None if content.image is None else PixelEncoder.key(content.image)
-                    yield Answer(request, content=content, image_key=key)
-                document.close()
-            except DocumentError as error:
-                yield Answer(request, error=error)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-
-# -- what is stopped ---------------------------------------------------------------------------------------------------
-
-
-def make_documents(folder: Path) -> Path:
-    make_pdf(folder / "a.pdf", PAGE_WORDS[:3], title="Harbours")
-    make_pdf(folder / "deep" / "b.pdf", [*PAGE_WORDS[3:6], PAGE_WORDS[0]])  # its last page looks like a's first
-    make_picture(folder / "c.png")
-    shutil.copy(folder / "a.pdf", folder / "twin.pdf")
-    return folder
-
-
-def change_documents(folder: Path) -> Path:
-    make_pdf(folder / "a.pdf", [PAGE_WORDS[6], PAGE_WORDS[1], PAGE_WORDS[7]], title="Changed")
-    (folder / "twin.pdf").unlink()
-    (folder / "c.png").unlink()
-    make_pdf(folder / "new.pdf", PAGE_WORDS[6:8])
-    return folder
-
-
-def index(folder: Path, mode: Mode, log: Path | None = None, docs: str = "docs") -> IndexReport:
-    """Bring the collection in the folder up to date with the documents in it."""
-    encoder = None if mode == "text" else PixelEncoder(log=log)
-    paths = [folder.parent / docs]
-    return pipeline.index_documents(paths, folder / "collection", encoder, mode=mode, settings=SETTINGS)
-
-
-def run_scenario(scenario: str, folder: Path) -> None:
-    if scenario == "compact":
-        compact_collection(folder / "collection")
-    else:
-        index(folder, mode_of(scenario), folder / "before.log")
-
-
-def mode_of(scenario: str) -> Mode:
-    return {"text": "text", "vision": "vision"}.get(scenario, "hybrid")  # type: ignore[return-value]
-
-
-def watch_steps(on_step: Callable[[str], None], patch: Callable[[Any, str, Any], None]) -> None:
-    """Have every writer call `on_step`, and compaction also where it copies vectors and deletes old shards."""
-    patch(collection_module, "CollectionWriter", partial(CollectionWriter, on_step=on_step))
-    patch(pipeline, "RenderPool", InlinePool)
-    delete = upkeep.delete_generation
-
-    def delete_after(*arguments: Any) -> int:
-        on_step("copied over")
-        freed = delete(*arguments)
-        on_step("deleted")
-        return freed
-
-    patch(upkeep, "delete_generation", delete_after)
-
-
-def stop_everywhere(scenario: str, work: Path) -> None:
-    """Stop the scenario at each of its steps, each time in a process and a folder of its own below `work`."""
-    for number in itertools.count(1):
-        folder = work / f"{number:03}"
-        if (work / "start").exists():
-            shutil.copytree(work / "start", folder)
-        else:
-            folder.mkdir()
-        child = os.fork()
-        if child == 0:
-            left = itertools.count(1)
-
-            def stop(step: str, folder: Path = folder, number: int = number, left: Any = left) -> None:
-                if next(left) == number:
-                    (folder / "step").write_text(step)
-                    os._exit(STOPPED)
-
-            watch_steps(stop, setattr)
-            run_scenario(scenario, folder)
-            os._exit(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if code == 0:
-            return
-        assert code == STOPPED, f"{scenario} died at step {number} with {code}"
-
-
-# -- what is compared --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class State:
-    """All that a person can see of a collection."""
-
-    pages: list[tuple[str, int, int]]
-    hits: dict[str, list[tuple[str, int, float]]]
-    vectors: dict[tuple[str, int], np.ndarray]
-
-    def assert_equal(self, other: "State") -> None:
-        assert self.pages == other.pages
-        assert self.hits == other.hits
-        assert self.vectors.keys() == other.vectors.keys()
-        for page, vector in self.vectors.items():
-            same = other.vectors[page]
-            cosine = vector @ same / np.linalg.norm(vector) / np.linalg.norm(same)
-            assert cosine >= 0.9999, page
-
-
-def hits_of(opened: Collection) -> dict[str, list[tuple[str, int, float]]]:
-    return {q: [(hit.document, hit.page, round(hit.score, 5)) for hit in opened.search(q)] for q in QUERIES}
-
-
-def look(path: Path) -> State:
-    with Collection.open(path) as opened:
-        if opened.fingerprint.model is not None:
-            opened._encoder = PixelEncoder()
-        names = {file.document_id: file.name for file in opened.catalog.files()}
-        rows = opened.catalog.db.execute("SELECT page_id, document_id, number, num_words FROM pages").fetchall()
-        pages = sorted((names[row[1]], row[2], row[3]) for row in rows if row[1] in names)
-        links = opened.catalog.db.execute("SELECT page_id, vector_id FROM page_vectors").fetchall()
-        place = {row[0]: (names[row[1]], row[2]) for row in rows if row[1] in names}
-        vectors = {place[page]: opened.shards().read(np.array([row]))[0] for page, row in links if page in place}
-        return State(pages, hits_of(opened), vectors)
-
-
-def committed_keys(path: Path) -> set[str]:
-    with Collection.open(path) as opened:
-        return {row[0].hex() for row in opened.catalog.db.execute("SELECT image_key FROM vectors")}
-
-
-def lines(path: Path) -> list[str]:
-    return path.read_text().split() if path.exists() else []
 
 
 @pytest.fixture(autouse=True)
@@ -248,7 +90,7 @@ def prepare(scenario: str, work: Path, steps: list[str]) -> Stopped:
     passed = list(steps)
     after = look(work / "whole" / "collection")
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # one thread: fork is safe
-    command = [sys.executable, "-m", "tests.indexer.test_crash", scenario, str(work)]
+    command = [sys.executable, "-m", "tests.crashes", scenario, str(work)]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     folders = sorted(folder for folder in work.iterdir() if (folder / "step").exists())
@@ -318,5 +160,157 @@ def test_compaction_stopped_anywhere_leaves_all_answers_and_can_be_done_again(st
             assert generations == {f"{opened.catalog.generation:04d}"}
 
 
-if __name__ == "__main__":
-    stop_everywhere(sys.argv[1], Path(sys.argv[2]))
+# -- stopped by an error, and not by death -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, CollectionError], ids=["ctrl_c", "disk_full"])
+def test_an_error_at_any_step_comes_out_as_itself_and_loses_nothing(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[str]
+) -> None:
+    make_documents(tmp_path / "docs")
+    index(tmp_path / "whole", "hybrid")
+    total, whole = len(steps), look(tmp_path / "whole" / "collection")
+    for number in range(total):
+        passed: list[str] = []
+
+        def fail(step: str, passed: list[str] = passed, number: int = number) -> None:
+            passed.append(step)
+            if len(passed) == number + 1:
+                raise error("stopped here")
+
+        folder = tmp_path / f"{number:03}"
+        with monkeypatch.context() as patch:
+            watch_steps(fail, patch.setattr)
+            with pytest.raises(error, match="stopped here"):
+                index(folder, "hybrid")
+        index(folder, "hybrid")
+        look(folder / "collection").assert_equal(whole)
+
+
+def test_a_rebuild_stopped_between_its_two_renames_leaves_the_old_collection_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_documents(tmp_path / "docs")
+    index(tmp_path / "work", "text")
+    path = tmp_path / "work" / "collection"
+    old = look(path)
+    make_pdf(tmp_path / "docs" / "new.pdf", PAGE_WORDS[6:8])
+    options: dict[str, Any] = {"mode": None, "tags": {}, "passwords": ()}
+    renames: list[Path] = []
+
+    def rename(source: Path, target: Path) -> None:
+        if renames:
+            raise KeyboardInterrupt
+        renames.append(target)
+        os.rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rebuild, "os", SimpleNamespace(rename=rename))
+        with pytest.raises(KeyboardInterrupt):
+            rebuild.rebuild_collection([], path, None, options)
+    assert not path.exists()
+    look(path).assert_equal(old)
+    report = rebuild.rebuild_collection([], path, None, options)
+    assert report.documents == 4
+    assert {page[0] for page in look(path).pages} == {page[0] for page in old.pages} | {"new.pdf"}
+    assert sorted(entry.name for entry in (tmp_path / "work").iterdir()) == ["collection"]
+
+
+# -- readers beside a writer -------------------------------------------------------------------------------------------
+
+
+def test_a_reader_sees_committed_pages_only_and_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_documents(tmp_path / "docs")
+    index(tmp_path / "work", "hybrid")
+    change_documents(tmp_path / "docs")
+    seen: list[tuple[str, dict[str, list[tuple[str, int, float]]]]] = []
+    with Collection.open(tmp_path / "work" / "collection", encoder=PixelEncoder()) as reader:
+        seen.append(("committed", hits_of(reader)))
+        watch_steps(lambda step: seen.append((step, hits_of(reader))), monkeypatch.setattr)
+        index(tmp_path / "work", "hybrid")
+    for (_, before), (step, now) in zip(seen, seen[1:], strict=False):
+        assert step in ("begun", "committed") or now == before, f"uncommitted pages are seen at {step!r}"
+    assert seen[-1][1] == look(tmp_path / "work" / "collection").hits != seen[0][1]
+
+
+def test_a_search_that_a_compaction_overtakes_still_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_documents(tmp_path / "docs")
+    index(tmp_path / "work", "hybrid")
+    change_documents(tmp_path / "docs")
+    index(tmp_path / "work", "hybrid")
+    path = tmp_path / "work" / "collection"
+    expected = look(path).hits
+    monkeypatch.setattr(catalog_module, "BUSY_SECONDS", 0.05)
+    find_hits: Callable[..., Any] = collection_module.find_hits
+    with Collection.open(path, encoder=PixelEncoder()) as reader:
+
+        def overtaken(*arguments: Any) -> Any:
+            monkeypatch.setattr(collection_module, "find_hits", find_hits)
+            compact_collection(path)  # the reader has its snapshot, and has not opened the shards yet
+            return find_hits(*arguments)
+
+        monkeypatch.setattr(collection_module, "find_hits", overtaken)
+        assert hits_of(reader) == expected
+
+
+# -- damaged shards ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> State:
+    """What the collection at tmp_path / work held before it was damaged."""
+    make_documents(tmp_path / "docs")
+    index(tmp_path / "work", "hybrid")
+    return look(tmp_path / "work" / "collection")
+
+
+def cut_tail(shard: Path) -> None:
+    os.truncate(shard, shard.stat().st_size - 2 * 32 - 5)  # a row is 32 bytes: two are gone, and a part of a third
+
+
+def spoil_middle(shard: Path) -> None:
+    data = bytearray(shard.read_bytes())
+    data[32 * 4 + 7] ^= 0x10
+    shard.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "num_lost"), [(cut_tail, 3), (spoil_middle, 1), (Path.unlink, 7)], ids=["cut", "spoilt", "gone"]
+)
+def test_a_damaged_shard_is_named_mended_and_filled_again(
+    damage: Callable[[Path], None], num_lost: int, tmp_path: Path, whole: State
+) -> None:
+    path = tmp_path / "work" / "collection"
+    (shard,) = (path / "vectors").iterdir()
+    damage(shard)
+    if damage is not spoil_middle:  # sums are compared by `verify` only: a search reads no more than it must
+        with Collection.open(path, encoder=PixelEncoder()) as opened, pytest.raises(CollectionError, match=shard.name):
+            opened.search(QUERIES[0])
+    verdict = verify_collection(path)
+    lost_vectors = {tuple(vector) for page, vector in whole.vectors.items() if "%s#%d" % page in verdict.lost_pages}
+    assert len(lost_vectors) == num_lost
+    kept = committed_keys(path)
+    assert verify_collection(path, repair=True).lost_pages == verdict.lost_pages
+    assert not verify_collection(path).lost_pages
+    log = tmp_path / "again.log"
+    index(tmp_path / "work", "hybrid", log)
+    assert len(lines(log)) == num_lost
+    assert set(lines(log)) < kept or num_lost == len(kept)
+    look(path).assert_equal(whole)
+    assert not verify_collection(path).problems
+
+
+def test_a_torn_tail_that_was_never_committed_does_no_harm(tmp_path: Path, whole: State) -> None:
+    path = tmp_path / "work" / "collection"
+    (shard,) = (path / "vectors").iterdir()
+    with shard.open("ab") as file:
+        file.write(b"\x7f" * 75)
+    look(path).assert_equal(whole)
+    assert not verify_collection(path).problems
+    change_documents(tmp_path / "docs")
+    index(tmp_path / "work", "hybrid")
+    index(tmp_path / "fresh", "hybrid")
+    now, fresh = look(path), look(tmp_path / "fresh" / "collection")
+    assert (now.pages, now.vectors.keys()) == (fresh.pages, fresh.vectors.keys())
+    assert not verify_collection(path).problems
+    assert np.allclose([now.vectors[page] for page in now.vectors], [fresh.vectors[page] for page in now.vectors])

@@ -1,0 +1,157 @@
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from moca_rag.catalog import Catalog
+from moca_rag.collection import Collection, default_path
+from moca_rag.errors import CollectionError, ConfigError, LockedError
+from moca_rag.fingerprint import read_fingerprint
+from moca_rag.indexer.pipeline import index_documents
+from moca_rag.records import Box
+from tests.fakes import COLOURS, ColourEncoder, write_pdf
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hybrid collection: three coloured pages with words, one scan (colour, no words), one page of many words."""
+    root = tmp_path_factory.mktemp("collection")
+    write_pdf(root / "pdfs" / "a" / "one.pdf", ["red: tariff for electricity", "green: tariff for gas"], title="Prices")
+    write_pdf(root / "pdfs" / "b" / "two.pdf", ["blue: the lake", "red:"], title="Pictures")
+    write_pdf(root / "pdfs" / "b" / "many.pdf", ["word " * 60 + "needle " + "word " * 30])
+    index_documents([root / "pdfs"], root / "c", ColourEncoder(), tags={"set": "demo"})
+    return root / "c"
+
+
+@pytest.fixture
+def collection(folder: Path) -> Iterator[Collection]:
+    with Collection.open(folder, encoder=ColourEncoder()) as opened:
+        yield opened
+
+
+def test_hybrid_shares_add_up_to_the_score(collection: Collection) -> None:
+    hits = collection.search("red tariff")
+    assert hits[0].document == "a/one.pdf"
+    assert [hit.rank for hit in hits] == list(range(1, 6))
+    for hit in hits:
+        assert hit.score == pytest.approx((hit.vision or 0) + (hit.text or 0))
+        assert 0 <= hit.score <= 1
+
+
+def test_a_scan_has_no_share_of_text_and_loses_nothing_by_it(collection: Collection) -> None:
+    scan = next(hit for hit in collection.search("red tariff") if (hit.document, hit.page) == ("b/two.pdf", 2))
+    assert scan.text is None
+    assert scan.score == pytest.approx(1.0, abs=0.01)
+
+
+def test_one_ranking_alone_gives_its_own_scores(collection: Collection) -> None:
+    by_look = collection.search("blue", mode="vision", top_k=1)[0]
+    assert by_look.score == by_look.vision == pytest.approx(1.0, abs=1e-3)
+    by_words = collection.search("tariff gas", mode="text")
+    assert by_words[0].page == 2
+    assert by_words[0].text == by_words[0].score > by_words[1].score
+    assert by_words[0].vision is None
+
+
+def test_filters_are_exact(collection: Collection) -> None:
+    assert {hit.document for hit in collection.search("red", top_k=3, within="b/*")} == {"b/two.pdf", "b/many.pdf"}
+    assert len(collection.search("red", top_k=3, within="b")) == 3
+    assert len(collection.search("red", top_k=9, where={"title": "prices"})) == 2
+    assert len(collection.search("red", top_k=4, where={"set": "demo"})) == 4
+    assert collection.search("red", where={"set": "other"}) == []
+    with pytest.raises(ConfigError, match="no document has 'colour'"):
+        collection.search("red", where={"colour": "red"})
+
+
+def test_a_picture_finds_what_looks_like_it(collection: Collection, tmp_path: Path) -> None:
+    import numpy as np
+
+    picture = np.zeros((56, 56, 3), np.uint8) + np.array(COLOURS["green"], np.uint8) * 255
+    hit = collection.search(image=picture, top_k=1)[0]
+    assert (hit.document, hit.page, hit.text) == ("a/one.pdf", 2, None)
+    with pytest.raises(ConfigError, match="cannot be searched by words"):
+        collection.search(image=picture, mode="text")
+
+
+def test_a_hit_shows_where_its_words_stand(collection: Collection) -> None:
+    (hit,) = collection.search("needles", mode="text")
+    assert "needle" in hit.snippet
+    assert hit.snippet.startswith("… word")
+    assert hit.matches == ("needle",)
+    (box,) = hit.boxes
+    assert isinstance(box, Box)
+    assert 0 < box.x0 < box.x1 < 1
+
+
+@pytest.mark.parametrize("question", ["", "  ", "?!"])
+def test_an_empty_question_is_refused(collection: Collection, question: str) -> None:
+    with pytest.raises(ConfigError, match="ask with a word"):
+        collection.search(question)
+    with pytest.raises(ConfigError, match="at least one"):
+        collection.search("a", top_k=0)
+
+
+def test_pages_are_found_by_path_and_by_bare_name(collection: Collection) -> None:
+    assert collection.page("a/one.pdf#2").text == "tariff for gas"
+    assert collection.page("one.pdf#1").page_id == "a/one.pdf#1"
+    for page_id, reason in [("one.pdf", "DOCUMENT#PAGE"), ("none.pdf#1", "no document"), ("one.pdf#7", "1 to 2")]:
+        with pytest.raises(ConfigError, match=reason):
+            collection.page(page_id)
+
+
+def test_a_reader_sees_what_was_committed_and_not_what_is_being_written(tmp_path: Path) -> None:
+    write_pdf(tmp_path / "pdfs" / "a.pdf", ["alpha"])
+    index_documents([tmp_path / "pdfs"], tmp_path / "c")
+    with Collection.open(tmp_path / "c") as reader:
+        with Collection.writing(tmp_path / "c") as (opened, writer):
+            with writer.transaction():
+                writer.drop_files(opened.catalog.files())
+                assert len(reader.search("alpha")) == 1
+            assert reader.search("alpha") == []
+
+
+def test_a_second_writer_is_told_who_holds_the_lock(folder: Path) -> None:
+    with Collection.writing(folder), pytest.raises(LockedError, match="is being written by process [0-9]+"):
+        with Collection.writing(folder):
+            raise AssertionError
+
+
+def test_what_is_no_collection_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CollectionError, match="there is no collection at"):
+        Collection.open(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    write_pdf(tmp_path / "pdfs" / "a.pdf", ["alpha"])
+    with pytest.raises(CollectionError, match="holds other files"):
+        index_documents([tmp_path / "pdfs"], tmp_path)
+
+
+def test_a_collection_that_was_half_made_is_made_again(tmp_path: Path) -> None:
+    write_pdf(tmp_path / "pdfs" / "a.pdf", ["alpha"])
+    (tmp_path / "c").mkdir()
+    Catalog.create(tmp_path / "c" / "catalog.sqlite").close()
+    assert index_documents([tmp_path / "pdfs"], tmp_path / "c").documents == 1
+
+
+def test_the_fingerprint_is_written_and_read_back(folder: Path) -> None:
+    fingerprint = read_fingerprint(folder)
+    assert fingerprint.mode == "hybrid"
+    assert fingerprint.model == ColourEncoder().card
+    assert 'name = "colours"' in (folder / "collection.toml").read_text()
+
+
+def test_a_collection_of_another_version_says_so(tmp_path: Path) -> None:
+    write_pdf(tmp_path / "pdfs" / "a.pdf", ["alpha"])
+    index_documents([tmp_path / "pdfs"], tmp_path / "c")
+    db = sqlite3.connect(tmp_path / "c" / "catalog.sqlite")
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(CollectionError, match="version 99, this program reads version 1"):
+        Collection.open(tmp_path / "c")
+
+
+def test_the_default_place_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MOCA_COLLECTION", str(tmp_path / "mine"))
+    assert default_path() == tmp_path / "mine"
+    monkeypatch.delenv("MOCA_COLLECTION")
+    assert default_path().name == "collection"
