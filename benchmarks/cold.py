@@ -15,14 +15,14 @@ import sysconfig
 import tempfile
 import time
 from dataclasses import dataclass
-from itertools import batched, islice
 from pathlib import Path
 
 import numpy as np
+from moca_rag.indexer.pipeline import plan_fingerprint
+from numpy.typing import NDArray
 
 from moca_rag import Collection
 from moca_rag.collection import is_collection
-from moca_rag.indexer.pipeline import plan_fingerprint
 from moca_rag.records import Box, DocumentInfo, PageContent, Word
 from moca_rag.terms import STOP_WORDS
 from moca_rag.writer import CollectionWriter, PageEntry
@@ -61,7 +61,9 @@ def invent_words() -> list[str]:
     return list(words)
 
 
-def invent_page(number: int, vocabulary: np.ndarray, shares: np.ndarray, generator: np.random.Generator) -> PageContent:
+def invent_page(
+    number: int, vocabulary: NDArray[np.str_], shares: NDArray[np.float64], generator: np.random.Generator
+) -> PageContent:
     """A page of words drawn by Zipf's law (the r-th word is r times rarer than the first), set line by line."""
     drawn = np.searchsorted(shares, generator.random(WORDS_A_PAGE))
     height = 1 / (WORDS_A_PAGE // WORDS_A_LINE)
@@ -78,17 +80,19 @@ def write_collection(folder: Path, num_pages: int) -> None:
     generator, vocabulary = np.random.default_rng(SEED), np.array(invent_words())
     shares = np.cumsum(1 / np.arange(1, NUM_WORDS + 1))
     shares /= shares[-1]
-    entries, names = [], {}
+    entries: list[tuple[int, int]] = []
+    names: dict[int, str] = {}
     with Collection.writing(folder, plan_fingerprint(None, "text")) as (_, writer):
         with writer.transaction():
             root = writer.add_root(folder.resolve() / "invented")
             for first in range(0, num_pages, PAGES_A_DOCUMENT):
                 size = min(PAGES_A_DOCUMENT, num_pages - first)
-                name = f"{vocabulary[first % NUM_WORDS]}-{first}.pdf"
+                name = f"document-{first // PAGES_A_DOCUMENT + 1:04}.pdf"
                 document = add_document(writer, root, name, size)
                 names[document] = name
                 entries.extend((document, number) for number in range(1, size + 1))
-        for batch in batched(entries, PAGES_A_COMMIT):
+        for start in range(0, len(entries), PAGES_A_COMMIT):
+            batch = entries[start : start + PAGES_A_COMMIT]
             pages = [PageEntry(document, invent_page(n, vocabulary, shares, generator)) for document, n in batch]
             with writer.transaction():
                 writer.add_pages(pages, names)

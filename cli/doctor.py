@@ -27,9 +27,9 @@ class Finding:
 def doctor(ctx: typer.Context, as_json: JsonOption = False) -> list[Finding]:
     """Look at this installation and say what to mend.
 
+    \b
     Examples:
       moca doctor
-
       moca doctor --json
     """
     ctx.obj.as_json = as_json

@@ -37,9 +37,9 @@ class Status:
 def status(ctx: typer.Context, collection: CollectionOption = None, as_json: JsonOption = False) -> Status:
     """What is indexed, what is stale, what failed and why.
 
+    \b
     Examples:
       moca status
-
       moca status --json
     """
     ctx.obj.as_json = as_json
@@ -61,9 +61,9 @@ def verify(
 ) -> Verdict:
     """Check that catalog, vectors and index agree.
 
+    \b
     Examples:
       moca verify
-
       moca verify --repair
     """
     ctx.obj.as_json = as_json
@@ -73,9 +73,9 @@ def verify(
 def compact(ctx: typer.Context, collection: CollectionOption = None, as_json: JsonOption = False) -> Compaction:
     """Give back the room of what was deleted.
 
+    \b
     Examples:
       moca compact
-
       moca compact --json
     """
     ctx.obj.as_json = as_json

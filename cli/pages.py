@@ -42,14 +42,14 @@ def show(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write the PNG.")
     ] = None,
     collection: CollectionOption = None,
-    password: Annotated[list[str] | None, typer.Option(help="For an encrypted PDF.")] = None,
+    password: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="For an encrypted PDF.")] = None,
     as_json: JsonOption = False,
 ) -> Shown:
     """Draw one page as a PNG.
 
+    \b
     Examples:
       moca show "report.pdf#3"
-
       moca show "report.pdf#3" -o page.png
     """
     from .pictures import draw_page
@@ -70,9 +70,9 @@ def ls(
 ) -> list[Listed]:
     """List the documents of a collection.
 
+    \b
     Examples:
       moca ls
-
       moca ls "*.pdf" --json
     """
     ctx.obj.as_json = as_json
@@ -91,15 +91,15 @@ def ls(
 
 def rm(
     ctx: typer.Context,
-    documents: Annotated[list[str], typer.Argument(metavar="DOC...", help="Names or globs, as `moca ls` shows them.")],
+    documents: Annotated[list[str], typer.Argument(metavar="DOC", help="Names or globs, as `moca ls` shows them.")],
     collection: CollectionOption = None,
     as_json: JsonOption = False,
 ) -> list[str]:
     """Take documents out of a collection; the files on disk stay, and come back at the next `moca index` of them.
 
+    \b
     Examples:
       moca rm report.pdf
-
       moca rm "drafts/*"
     """
     ctx.obj.as_json = as_json

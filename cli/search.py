@@ -45,9 +45,9 @@ def search(
 ) -> Answers:
     """Ask a question, get the pages that answer it, best first.
 
+    \b
     Examples:
       moca search "How much did energy cost in 2023?"
-
       moca search "invoice total" -k 3 --in "*.pdf" --json
     """
     ctx.obj.as_json = as_json

@@ -7,12 +7,15 @@ from typing import Any, Self
 
 from rich.console import Console
 
+PIPED_WIDTH = 140  # what is read by a program or a file is not folded to a window that is not there
+
 
 class Terminal:
     """Both streams of one command, and its progress bars; it is the reporter that the library calls."""
 
     def __init__(self) -> None:
-        self.out = Console(soft_wrap=False, highlight=False)
+        piped = None if sys.stdout.isatty() else PIPED_WIDTH
+        self.out = Console(highlight=False, width=piped)
         self.err = Console(stderr=True, highlight=False)
         self.as_json = False
         self._progress: Any = None
@@ -48,7 +51,7 @@ class Terminal:
 
     def say(self, message: str) -> None:
         """One line on standard error, above the bars."""
-        self.err.print(message, markup=False)
+        self.err.print(message, markup=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self

@@ -40,21 +40,30 @@ def show_index(terminal: Terminal, report: "IndexReport") -> int:
     verb = "would be " if report.dry_run else ""
     parts = [f"{getattr(report, name):,} {verb}{name}" for name in ("added", "changed", "removed")]
     parts.append(f"{report.unchanged:,} unchanged")
-    out.print(f"[bold]{report.documents:,} documents, {report.pages:,} pages[/bold]: {', '.join(parts)}")
+    out.print(f"[bold]{count(report.documents, 'document')}, {count(report.pages, 'page')}[/bold]: {', '.join(parts)}")
     seconds = report.seconds.get("total", 0.0)
     stages = ", ".join(f"{stage} {took:.1f}" for stage, took in report.seconds.items() if stage != "total")
     speed = f", {report.new_pages / seconds:,.1f} pages/s" if report.new_pages and seconds else ""
     out.print(f"{seconds:.1f} s{speed} ({stages})", style="dim")
     if report.pages_without_text and report.mode == "text":
         out.print(
-            f"{report.pages_without_text:,} pages have no text (scans, pictures): search finds them in a collection "
-            "made with --model",
+            f"{count(report.pages_without_text, 'page')} without text (scans, pictures): found only in a collection made "
+            "with --model",
             style="yellow",
         )
     for line in report.kept:
         out.print(f"{line}: kept, because that looks like an accident. --prune drops them.", style="yellow")
     _show_failures(terminal, failed)
     return EXIT_SOME_FAILED if failed else 0
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "page"), count(1200, "page")
+    ('1 page', '1,200 pages')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _show_failures(terminal: Terminal, failed: Sequence[dict[str, str]]) -> None:
@@ -103,7 +112,7 @@ def show_hits(terminal: Terminal, answers: "Answers") -> None:
         table.add_row(str(hit.rank), Text(hit.document, style=link), Text(str(hit.page), style=link), score, snippet)
     terminal.out.print(table)
     for path in answers.saved[:1]:
-        terminal.err.print(f"{len(answers.saved)} pages saved in {path.parent}")
+        terminal.err.print(f"{count(len(answers.saved), 'page')} saved in {path.parent}")
 
 
 def show_page(terminal: Terminal, shown: "Shown") -> None:

@@ -94,13 +94,15 @@ def smooth(points: Sequence[Point], steps: int = 8) -> list[Point]:
 
 
 class Canvas:
-    """One page while it is drawn: shapes keep their order and lie under all words. `finish` writes both to the page."""
+    """One page while it is drawn: shapes lie under all words, and both keep their order. `finish` writes them down.
+
+    The order of the words is that of the text layer, so what belongs together has to be written together.
+    """
 
     def __init__(self, page: pymupdf.Page) -> None:
         self.page = page
         self.shape = page.new_shape()
-        self.writers: dict[str, pymupdf.TextWriter] = {}
-        self.turned: list[tuple[pymupdf.TextWriter, str, Point, float]] = []
+        self.words: list[tuple[pymupdf.TextWriter, str, Point, float]] = []
 
     def line(
         self, points: Sequence[Point], colour: str = INK, width: float = 0.8, dashes: str = "", closed: bool = False
@@ -160,13 +162,11 @@ class Canvas:
         """Write one line with its baseline at `at` and return its width; a positive angle turns it upwards."""
         width = measure(text, font, size)
         shift = {"left": 0.0, "center": width / 2, "right": width}[align]
-        writer = pymupdf.TextWriter(self.page.rect) if angle else self.writers.get(colour)
-        if writer is None:
-            writer = self.writers[colour] = pymupdf.TextWriter(self.page.rect)
+        if angle or not self.words or self.words[-1][1] != colour or self.words[-1][3]:
+            self.words.append((pymupdf.TextWriter(self.page.rect), colour, at, angle))
         if text:
+            writer = self.words[-1][0]
             writer.append((at[0] - shift, at[1]), text, font=load_font(choose_font(text, font)), fontsize=size)
-        if angle:
-            self.turned.append((writer, colour, at, angle))
         return width
 
     def lines(
@@ -189,9 +189,6 @@ class Canvas:
     def finish(self) -> None:
         """Write all that was gathered to the page, shapes first."""
         self.shape.commit()
-        for colour, writer in self.writers.items():
-            writer.write_text(self.page, color=parse_colour(colour))
-        for writer, colour, pivot, angle in self.turned:
-            writer.write_text(
-                self.page, color=parse_colour(colour), morph=(pymupdf.Point(pivot), pymupdf.Matrix(angle))
-            )
+        for writer, colour, pivot, angle in self.words:
+            turn = (pymupdf.Point(pivot), pymupdf.Matrix(angle)) if angle else None
+            writer.write_text(self.page, color=parse_colour(colour), morph=turn)

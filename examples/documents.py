@@ -94,7 +94,7 @@ def place_figure(flow: Flow, block: Block) -> None:
             DRAWINGS[block.options["name"]](canvas, box, palette)
 
     height, side = float(block.options.get("height", 190)), float(block.options.get("side", 0))
-    flow.figure(height, draw, spec.get("caption", ""), side, wide=block.options.get("wide") == "1")
+    flow.figure(height, draw, spec.get("caption", ""), side)
 
 
 def guess_room(block: Block) -> float:

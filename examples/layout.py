@@ -208,40 +208,35 @@ class Flow:
         look, size = self.look, self.look.size * 0.95
         colour = "#b3261e" if warning else look.palette[0]
         font = FAMILIES[look.family][""]
-        x, width, _ = self.frame
-        left = 44 if warning else 16
+        left, width = 44 if warning else 16, self.frame[1]
         lines = wrap(text, font, size, width - left - 12)
-        height = size * 1.35 * len(lines) + 16
+        inner = size * 1.35 * len(lines)
+        height = max(inner + 16, 40 if warning else 0)
         self.skip(4)
-        y = self.take(max(height, 40 if warning else 0) + 8)
-        x = self.frame[0]
-        bottom = y + max(height, 40 if warning else 0)
-        self.pen.rect((x, y, x + width, bottom), fill=blend(colour, PAPER, 0.88))
-        self.pen.rect((x, y, x + 3.5, bottom), fill=colour)
+        y = self.take(height + 8)
+        x, middle = self.frame[0], y + height / 2
+        self.pen.rect((x, y, x + width, y + height), fill=blend(colour, PAPER, 0.88))
+        self.pen.rect((x, y, x + 3.5, y + height), fill=colour)
         if warning:
-            middle = (y + bottom) / 2
             self.pen.area([(x + 24, middle - 13), (x + 38, middle + 11), (x + 10, middle + 11)], "#f6c445", INK, 1.2)
             self.pen.text((x + 24, middle + 8), "!", 15, "hebo", INK, "center")
-        start = y + size + 6 if bottom - y <= height else (y + bottom) / 2 - size * 1.35 * len(lines) / 2 + size
-        self.pen.lines((x + left, start), lines, size, font, INK, leading=1.35)
+        self.pen.lines((x + left, middle - inner / 2 + size), lines, size, font, INK, leading=1.35)
         self.skip(6)
 
-    def figure(self, height: float, draw: Figure, caption: str = "", side: float = 0, wide: bool = False) -> None:
+    def figure(self, height: float, draw: Figure, caption: str = "", side: float = 0) -> None:
         """A drawing with a caption below it.
 
         One that does not fit waits for the next column while the text runs on. `side` is the share of the width that
-        it takes at the right, beside the text; `wide` spans all columns, at the top of a page.
+        it takes at the right, beside the text.
         """
         look = self.look
-        x, width, _ = self.frame
-        if wide:
-            width = look.paper[0] - look.margins[0] - look.margins[2]
+        width = self.frame[1]
         own = width * side if side else width
         lines = wrap(caption, "heit", look.size * 0.88, own) if caption else []
         tail = len(lines) * look.size * 1.15 + (12 if lines else 6)
         self.skip(6)
         full = self.y + height + tail > self.frame[2] and not self.is_fresh
-        if not side and not wide and (full or self.waiting):
+        if not side and (full or self.waiting):
             self.waiting.append((height, draw, caption))
             return
         y = self.take(height + tail)
@@ -250,14 +245,12 @@ class Flow:
         self.pen.lines((x, y + height + 13), lines, look.size * 0.88, "heit", GREY)
         if side:
             self.floor, self.y, self.inset = self.y, y, own + 18
-        elif wide:
-            self.top = self.y = self.y + 8
         else:
             self.skip(10)
 
     def table(self, rows: list[list[str]], caption: str = "") -> None:
         """A table; a short one stays whole, a long one repeats its head row on every page."""
-        _, width, _ = self.frame
+        width = self.frame[1]
         table = measure_table(rows, width, self.look.size * 0.9, self.look.table, self.look.palette)
         kept = sum(table.heights) if len(table.heights) < 12 else sum(table.heights[:3])
         size = self.look.size * 0.9

@@ -18,7 +18,7 @@ def index(
     ctx: typer.Context,
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH...", help="Folders and files; none: all that was indexed before."),
+        typer.Argument(metavar="PATH", help="Folders and files; none: all that was indexed before."),
     ] = None,
     collection: Annotated[
         Path | None,
@@ -34,12 +34,14 @@ def index(
         Mode | None, typer.Option(help="Rankings to prepare (default: hybrid with a model, text without).")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag these documents; repeatable.")] = None,
-    password: Annotated[list[str] | None, typer.Option(help="Try this on encrypted PDFs; repeatable.")] = None,
+    password: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Try this on encrypted PDFs; repeatable.")
+    ] = None,
     prune: Annotated[bool, typer.Option("--prune", help="Drop what is gone, also where over half is gone.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Read again what failed before.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the collection anew, then put it in place.")] = False,
-    jobs: Annotated[int, typer.Option(min=0, help="Processes that read pages (0: one a core).")] = 0,
+    jobs: Annotated[int, typer.Option(metavar="N", min=0, help="Processes that read pages (0: one a core).")] = 0,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings as YAML.")] = None,
     setting: Annotated[
         list[str] | None,
@@ -49,9 +51,9 @@ def index(
 ) -> IndexReport:
     """Add PDFs and images to a collection, or bring it up to date: only what changed is read again.
 
+    \b
     Examples:
       moca index ./pdfs
-
       moca index ./pdfs --collection ./answers --tag team=finance --json
     """
     ctx.obj.as_json = as_json

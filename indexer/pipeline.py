@@ -17,6 +17,8 @@ from .pool import Limits, RenderPool, Request
 from .report import IndexReport, IndexSettings, Stopwatch
 from .stream import embed_answers
 
+TEXT_ONLY = "This is a text collection: pages are found by their words. --model FOLDER_OR_HUB_ID adds search by look."
+
 
 def index_documents(
     paths: Iterable[str | Path],
@@ -41,7 +43,10 @@ def index_documents(
     folder = Path(collection)
     wanted = None if encoder is None and mode is None and is_collection(folder) else plan_fingerprint(encoder, mode)
     settings, reporter, watch = settings or IndexSettings(), reporter or SilentReporter(), Stopwatch()
+    new = not is_collection(folder)
     with Collection.writing(folder, wanted) as (opened, writer):
+        if new and opened.fingerprint.model is None:
+            reporter.say(TEXT_ONLY)
         check_fingerprint(opened.fingerprint, wanted or plan_renewal(opened.fingerprint), folder)
         scopes = find_scopes([Path(path) for path in paths], opened.catalog)
         reporter.start("looking", None)

@@ -1,9 +1,9 @@
 """Stops runs of the indexer at every named step of every commit, and compares collections.
 
-    python -m tests.crashes SCENARIO FOLDER
+    python -m tests.crashes FOLDER...
 
-For n = 1, 2, ... a forked process leaves by `os._exit` at the n-th step of the scenario; what it had done by then stays
-in a folder of its own.
+Each folder is named like its scenario. For n = 1, 2, ... a forked process leaves by `os._exit` at the n-th step of it;
+what it had done by then stays in a folder of its own.
 """
 
 import itertools
@@ -18,16 +18,16 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from moca_rag.indexer import pipeline
+from moca_rag.indexer.pool import Answer, Limits, Request
+from moca_rag.indexer.report import IndexReport, IndexSettings
 
 from moca_rag import collection as collection_module
 from moca_rag import upkeep
 from moca_rag.collection import Collection
 from moca_rag.errors import DocumentError
-from moca_rag.indexer import pipeline
-from moca_rag.indexer.pool import Answer, Limits, Request
-from moca_rag.indexer.report import IndexReport, IndexSettings
 from moca_rag.records import Mode
-from moca_rag.render import open_document
+from moca_rag.render import OpenDocument, open_document
 from moca_rag.upkeep import compact_collection
 from moca_rag.writer import CollectionWriter
 from tests.makers import PAGE_WORDS, PixelEncoder, make_pdf, make_picture
@@ -41,22 +41,27 @@ class InlinePool:
     """Reads pages in this process, in order: the render pool's answers without its processes."""
 
     def __init__(self, num_workers: int, limits: Limits, passwords: Iterable[str] = ()) -> None:
-        self.requests: list[Request] = []
+        pass
 
     def read(self, requests: Iterable[Request]) -> Iterator[Answer]:
         for request in requests:
-            self.requests.append(request)
             try:
                 document = open_document(request.path)
-                if request.page == 0:
-                    yield Answer(request, info=document.info)
-                else:
-                    content = document.read_page(request.page, request.pixels)
-                    key = None if content.image is None else PixelEncoder.key(content.image)
-                    yield Answer(request, content=content, image_key=key)
-                document.close()
+                try:
+                    answer = self._answer(document, request)
+                finally:
+                    document.close()
             except DocumentError as error:
-                yield Answer(request, error=error)
+                answer = Answer(request, error=error)
+            yield answer
+
+    @staticmethod
+    def _answer(document: OpenDocument, request: Request) -> Answer:
+        if request.page == 0:
+            return Answer(request, info=document.info)
+        content = document.read_page(request.page, request.pixels)
+        key = None if content.image is None else PixelEncoder.key(content.image)
+        return Answer(request, content=content, image_key=key)
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +124,7 @@ def watch_steps(on_step: Callable[[str], None], patch: Callable[[Any, str, Any],
     patch(upkeep, "delete_generation", delete_after)
 
 
-def stop_everywhere(scenario: str, work: Path) -> None:
+def stop_everywhere(work: Path) -> None:
     """Stop the scenario at each of its steps, each time in a process and a folder of its own below `work`."""
     for number in itertools.count(1):
         folder = work / f"{number:03}"
@@ -137,12 +142,12 @@ def stop_everywhere(scenario: str, work: Path) -> None:
                     os._exit(STOPPED)
 
             watch_steps(stop, setattr)
-            run_scenario(scenario, folder)
+            run_scenario(work.name, folder)
             os._exit(0)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code == 0:
             return
-        assert code == STOPPED, f"{scenario} died at step {number} with {code}"
+        assert code == STOPPED, f"{work.name} died at step {number} with {code}"
 
 
 # -- what is compared --------------------------------------------------------------------------------------------------
@@ -193,4 +198,5 @@ def lines(path: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    stop_everywhere(sys.argv[1], Path(sys.argv[2]))
+    for argument in sys.argv[1:]:
+        stop_everywhere(Path(argument))

@@ -57,7 +57,9 @@ def unit(numbers: Sequence[float]) -> Floats:
     return vector / np.float32(np.linalg.norm(vector))
 
 
-def write_pdf(path: Path, pages: Sequence[str], *, title: str = "", outline: Sequence[tuple[int, str, int]] = ()) -> Path:
+def write_pdf(
+    path: Path, pages: Sequence[str], *, title: str = "", outline: Sequence[tuple[int, str, int]] = ()
+) -> Path:
     """A PDF with a page for each text; a text that begins with a colour and a colon has a square of that colour."""
     document = pymupdf.open()
     for text in pages:

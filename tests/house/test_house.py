@@ -40,7 +40,13 @@ def house_faults(folder: str, path: Path) -> list[str]:
             faults.append(f"{path}: a bare import of {module}")
         if dots == 0 and head == "moca_rag" and folder == "moca_rag" and path.name != "__init__.py":
             faults.append(f"{path}: {module} is in its own folder: use one dot")
-        if dots == 0 and head == "moca_rag" and rest.split(".")[0] in PROGRAMS and folder != "cli" and path.name != "__init__.py":
+        if (
+            dots == 0
+            and head == "moca_rag"
+            and rest.split(".")[0] in PROGRAMS
+            and folder != "cli"
+            and path.name != "__init__.py"
+        ):
             faults.append(f"{path}: a program is imported: {module}")
     return faults
 
@@ -66,7 +72,9 @@ def test_the_import_guard_sees_each_fault(tmp_path: Path) -> None:
 def test_every_package_is_in_the_wheel() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     expected = {
-        "moca_rag" if path.parent.name == "moca_rag" else f"moca_rag.{path.parent.relative_to(ROOT).as_posix().replace('/', '.')}"
+        "moca_rag"
+        if path.parent.name == "moca_rag"
+        else f"moca_rag.{path.parent.relative_to(ROOT).as_posix().replace('/', '.')}"
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("__init__.py")
     }
@@ -110,7 +118,9 @@ def test_the_error_tree_is_drawn_as_it_is() -> None:
             assert name in errors.__doc__
 
 
-@pytest.mark.parametrize("module", ["moca_rag", "moca_rag.cli.main", "moca_rag.collection", "moca_rag.indexer.pipeline"])
+@pytest.mark.parametrize(
+    "module", ["moca_rag", "moca_rag.cli.main", "moca_rag.collection", "moca_rag.indexer.pipeline"]
+)
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     import subprocess
     import sys

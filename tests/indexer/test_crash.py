@@ -1,5 +1,6 @@
 """A run that is stopped at any step of any commit goes on where it was, to the very collection of a run that was not."""
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -13,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from moca_rag.indexer import rebuild
 
 from moca_rag import catalog as catalog_module
 from moca_rag import collection as collection_module
 from moca_rag.collection import Collection
 from moca_rag.errors import CollectionError
-from moca_rag.indexer import rebuild
 from moca_rag.upkeep import compact_collection, verify_collection
 from tests.crashes import (
     QUERIES,
@@ -56,49 +57,56 @@ class Stopped:
     work: Path
     before: State | None
     after: State
-    folders: list[Path]
     steps: list[str]
+    folders: list[Path]
 
     def at(self, step: str) -> list[Path]:
         return [folder for folder in self.folders if (folder / "step").read_text() == step]
 
 
-_stopped: dict[str, Stopped] = {}
+@pytest.fixture(scope="module")
+def all_stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stopped]:
+    """Every scenario, run to its end here and stopped everywhere in another process."""
+    works = {scenario: tmp_path_factory.mktemp("stops") / scenario for scenario in SCENARIOS}
+    with pytest.MonkeyPatch.context() as patch:
+        steps: list[str] = []
+        watch_steps(steps.append, patch.setattr)
+        states = {scenario: run_to_the_end(work, steps) for scenario, work in works.items()}
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # one thread: fork is safe
+    command = [sys.executable, "-m", "tests.crashes", *map(str, works.values())]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {name: Stopped(work, *states[name], find_stops(work)) for name, work in works.items()}
 
 
-@pytest.fixture
-def stopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, steps: list[str]) -> Stopped:
-    scenario: str = request.param
-    if scenario not in _stopped:
-        _stopped[scenario] = prepare(scenario, tmp_path_factory.mktemp(scenario), steps)
-    return _stopped[scenario]
-
-
-def prepare(scenario: str, work: Path, steps: list[str]) -> Stopped:
-    """Make what the scenario begins with, run it to its end once, then stop it everywhere."""
+def run_to_the_end(work: Path, steps: list[str]) -> tuple[State | None, State, list[str]]:
+    """Make what a scenario begins with, and run it once: the state before and after it, and the steps between."""
     make_documents(work / "docs")
     before = None
-    if scenario in ("update", "compact"):
+    if work.name in ("update", "compact"):
         index(work / "start", "hybrid")
         change_documents(work / "docs")
-        if scenario == "compact":
+        if work.name == "compact":
             index(work / "start", "hybrid")
         before = look(work / "start" / "collection")
         shutil.copytree(work / "start", work / "whole")
     steps.clear()
-    run_scenario(scenario, work / "whole")
+    run_scenario(work.name, work / "whole")
     passed = list(steps)
-    after = look(work / "whole" / "collection")
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}  # one thread: fork is safe
-    command = [sys.executable, "-m", "tests.crashes", scenario, str(work)]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    folders = sorted(folder for folder in work.iterdir() if (folder / "step").exists())
-    assert [(folder / "step").read_text() for folder in folders] == passed
-    return Stopped(work, before, after, folders, passed)
+    return before, look(work / "whole" / "collection"), passed
 
 
-each_scenario = pytest.mark.parametrize("stopped", SCENARIOS, indirect=True)
+def find_stops(work: Path) -> list[Path]:
+    return sorted(folder for folder in work.iterdir() if (folder / "step").exists())
+
+
+@pytest.fixture
+def stopped(request: pytest.FixtureRequest, all_stopped: dict[str, Stopped]) -> Stopped:
+    scenario: Stopped = all_stopped[request.param]
+    assert [(folder / "step").read_text() for folder in scenario.folders] == scenario.steps
+    return scenario
+
+
 each_run = pytest.mark.parametrize("stopped", SCENARIOS[:-1], indirect=True)
 
 
@@ -114,7 +122,7 @@ def test_a_run_passes_every_step_that_a_commit_has(stopped: Stopped) -> None:
 @each_run
 @pytest.mark.parametrize("step", STEPS)
 def test_a_run_stopped_at_a_step_ends_as_if_it_had_not_been(stopped: Stopped, step: str) -> None:
-    mode = mode_of(stopped.work.name.rstrip("0123456789"))
+    mode = mode_of(stopped.work.name)
     folders = stopped.at(step)
     assert folders
     for folder in folders:
@@ -163,22 +171,23 @@ def test_compaction_stopped_anywhere_leaves_all_answers_and_can_be_done_again(st
 # -- stopped by an error, and not by death -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, CollectionError], ids=["ctrl_c", "disk_full"])
 def test_an_error_at_any_step_comes_out_as_itself_and_loses_nothing(
-    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[str]
+    error: type[BaseException], step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[str]
 ) -> None:
     make_documents(tmp_path / "docs")
     index(tmp_path / "whole", "hybrid")
-    total, whole = len(steps), look(tmp_path / "whole" / "collection")
-    for number in range(total):
-        passed: list[str] = []
+    places = [place for place, passed in enumerate(steps) if passed == step]
+    whole = look(tmp_path / "whole" / "collection")
+    for place in places:
+        left = itertools.count()
 
-        def fail(step: str, passed: list[str] = passed, number: int = number) -> None:
-            passed.append(step)
-            if len(passed) == number + 1:
+        def fail(step: str, left: Any = left, place: int = place) -> None:
+            if next(left) == place:
                 raise error("stopped here")
 
-        folder = tmp_path / f"{number:03}"
+        folder = tmp_path / f"{place:03}"
         with monkeypatch.context() as patch:
             watch_steps(fail, patch.setattr)
             with pytest.raises(error, match="stopped here"):
@@ -228,7 +237,7 @@ def test_a_reader_sees_committed_pages_only_and_all_of_them(tmp_path: Path, monk
         seen.append(("committed", hits_of(reader)))
         watch_steps(lambda step: seen.append((step, hits_of(reader))), monkeypatch.setattr)
         index(tmp_path / "work", "hybrid")
-    for (_, before), (step, now) in zip(seen, seen[1:], strict=False):
+    for (_, before), (step, now) in itertools.pairwise(seen):
         assert step in ("begun", "committed") or now == before, f"uncommitted pages are seen at {step!r}"
     assert seen[-1][1] == look(tmp_path / "work" / "collection").hits != seen[0][1]
 
@@ -287,7 +296,9 @@ def test_a_damaged_shard_is_named_mended_and_filled_again(
         with Collection.open(path, encoder=PixelEncoder()) as opened, pytest.raises(CollectionError, match=shard.name):
             opened.search(QUERIES[0])
     verdict = verify_collection(path)
-    lost_vectors = {tuple(vector) for page, vector in whole.vectors.items() if "%s#%d" % page in verdict.lost_pages}
+    lost_vectors = {
+        tuple(vector) for page, vector in whole.vectors.items() if f"{page[0]}#{page[1]}" in verdict.lost_pages
+    }
     assert len(lost_vectors) == num_lost
     kept = committed_keys(path)
     assert verify_collection(path, repair=True).lost_pages == verdict.lost_pages

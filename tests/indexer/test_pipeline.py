@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pymupdf
 import pytest
+from moca_rag.indexer.pipeline import index_documents, preview_documents
+from moca_rag.indexer.report import IndexReport
 from PIL import Image
 
 from moca_rag.collection import Collection
 from moca_rag.errors import ConfigError, FingerprintError
-from moca_rag.indexer.pipeline import index_documents, preview_documents
-from moca_rag.indexer.report import IndexReport
 from tests.fakes import ColourEncoder, write_pdf
 
 

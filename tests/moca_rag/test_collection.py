@@ -3,12 +3,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from moca_rag.indexer.pipeline import index_documents
 
 from moca_rag.catalog import Catalog
 from moca_rag.collection import Collection, default_path
 from moca_rag.errors import CollectionError, ConfigError, LockedError
 from moca_rag.fingerprint import read_fingerprint
-from moca_rag.indexer.pipeline import index_documents
 from moca_rag.records import Box
 from tests.fakes import COLOURS, ColourEncoder, write_pdf
 
@@ -103,12 +103,11 @@ def test_pages_are_found_by_path_and_by_bare_name(collection: Collection) -> Non
 def test_a_reader_sees_what_was_committed_and_not_what_is_being_written(tmp_path: Path) -> None:
     write_pdf(tmp_path / "pdfs" / "a.pdf", ["alpha"])
     index_documents([tmp_path / "pdfs"], tmp_path / "c")
-    with Collection.open(tmp_path / "c") as reader:
-        with Collection.writing(tmp_path / "c") as (opened, writer):
-            with writer.transaction():
-                writer.drop_files(opened.catalog.files())
-                assert len(reader.search("alpha")) == 1
-            assert reader.search("alpha") == []
+    with Collection.open(tmp_path / "c") as reader, Collection.writing(tmp_path / "c") as (opened, writer):
+        with writer.transaction():
+            writer.drop_files(opened.catalog.files())
+            assert len(reader.search("alpha")) == 1
+        assert reader.search("alpha") == []
 
 
 def test_a_second_writer_is_told_who_holds_the_lock(folder: Path) -> None:

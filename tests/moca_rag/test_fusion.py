@@ -31,4 +31,7 @@ def test_the_last_of_a_full_ranking_counts_as_nothing_and_of_a_short_one_as_a_ma
 
 
 def test_equal_scores_all_count_fully() -> None:
-    assert fuse({"vision": {"a": 0.5, "b": 0.5}}, {"vision": {"a", "b"}}) == {"a": {"vision": 1.0}, "b": {"vision": 1.0}}
+    assert fuse({"vision": {"a": 0.5, "b": 0.5}}, {"vision": {"a", "b"}}) == {
+        "a": {"vision": 1.0},
+        "b": {"vision": 1.0},
+    }

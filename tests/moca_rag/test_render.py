@@ -66,7 +66,10 @@ def test_title_metadata_and_outline_are_read(tmp_path: Path) -> None:
     path = write_pdf(tmp_path / "a.pdf", ["one", "two"], title="A title", outline=[(1, "Start", 1), (2, "Deep", 2)])
     info = read_info(path)
     assert (info.kind, info.num_pages, info.title) == ("pdf", 2, "A title")
-    assert [(heading.level, heading.title, heading.page) for heading in info.outline] == [(1, "Start", 1), (2, "Deep", 2)]
+    assert [(heading.level, heading.title, heading.page) for heading in info.outline] == [
+        (1, "Start", 1),
+        (2, "Deep", 2),
+    ]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".webp"])
@@ -114,7 +117,12 @@ def test_a_picture_named_pdf_is_read_as_the_picture_that_it_is(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("content", "code"),
-    [(b"", "empty_file"), (b"hello world, no document", "broken"), (b"%PDF-1.4\ngarbage", "broken"), (b"\x89PNG\r\n\x1a\n123", "broken")],
+    [
+        (b"", "empty_file"),
+        (b"hello world, no document", "broken"),
+        (b"%PDF-1.4\ngarbage", "broken"),
+        (b"\x89PNG\r\n\x1a\n123", "broken"),
+    ],
 )
 def test_what_cannot_be_read_has_a_code(tmp_path: Path, content: bytes, code: str) -> None:
     path = tmp_path / "a.pdf"

@@ -21,7 +21,8 @@ def test_no_words_pack_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "clean"), [("ﬁne", "fine"), ("ｆｕｌｌ", "full"), ("so\u00adft", "soft"), ("a\x00b", "ab"), ("\ufffd", ""), ("\ue000", "")]
+    ("raw", "clean"),
+    [("ﬁne", "fine"), ("ｆｕｌｌ", "full"), ("so\u00adft", "soft"), ("a\x00b", "ab"), ("\ufffd", ""), ("\ue000", "")],
 )
 def test_words_are_cleaned_of_what_nobody_types(raw: str, clean: str) -> None:
     assert clean_word(raw) == clean

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
+from moca_rag.indexer.pipeline import index_documents
 
 from moca_rag.collection import Collection
 from moca_rag.errors import CollectionError
-from moca_rag.indexer.pipeline import index_documents
 from moca_rag.upkeep import compact_collection, count_stale, verify_collection
 from tests.fakes import ColourEncoder, write_pdf
 
