@@ -126,6 +126,7 @@ def cases() -> list[Case]:
 def time_once(case: Case, collection: Path) -> float:
     """Seconds from the start of the process to its end. Raises CalledProcessError where it fails."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MOCA_")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     environment["MOCA_COLLECTION"] = str(collection.resolve())
     begun = time.perf_counter()
     subprocess.run(case.command, env=environment, capture_output=True, check=True, cwd=collection)

@@ -1,5 +1,6 @@
 """Turns requests for pages into pages, read by worker processes that can be killed: a hanging page harms only itself."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -119,10 +120,8 @@ class _Worker:
             self._process.wait()
             for stream in (self._process.stdin, self._process.stdout):
                 assert stream is not None
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass
             self._process = None
 
 

@@ -23,6 +23,7 @@ STOP_WORDS = frozenset(
     a about all also an and any are as at be been but by can could did do does for from had has have how i if in into is
     it its me more most no not of on or our please should so than that the their them then there these they this those
     to us was we were what when where which who whom whose why will with would you your
+    both each ever every few he her here him his just me nor once only own same she some still such too very yet
     aber als am an auch auf aus bei beim bis das dass dem den der des die durch ein eine einem einen einer eines er es
     für hat hatte ich ihr im ist kann man mit nach nicht noch nur ob oder sich sie sind so über um und uns unter vom von
     vor war waren was welche welchem welchen welcher welches wer werden wie wird wo wurde wurden zu zum zur

@@ -4,10 +4,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from PIL import Image
-
 from moca_rag.cli.doctor import examine_faiss
 from moca_rag.cli.main import COMMANDS, run
+from PIL import Image
+
 from tests.fakes import write_pdf
 
 

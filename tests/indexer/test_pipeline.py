@@ -206,9 +206,9 @@ def test_other_settings_are_refused_by_name(pdfs: Path, tmp_path: Path) -> None:
     with pytest.raises(FingerprintError, match="mode: text -> hybrid"):
         index_documents([pdfs], tmp_path / "c", ColourEncoder())
     index_documents([pdfs], tmp_path / "v", ColourEncoder())
-    with pytest.raises(FingerprintError, match="model.revision: 1 -> 2"):
+    with pytest.raises(FingerprintError, match=r"model\.revision: 1 -> 2"):
         index_documents([pdfs], tmp_path / "v", ColourEncoder("2"))
-    with pytest.raises(FingerprintError, match="model.revision: 1 -> 2"):
+    with pytest.raises(FingerprintError, match=r"model\.revision: 1 -> 2"):
         Collection.open(tmp_path / "v", encoder=ColourEncoder("2"))
 
 

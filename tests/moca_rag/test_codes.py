@@ -29,6 +29,21 @@ class TestCodes:
         found = store.search(queries, 10).ids
         assert np.mean([len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)]) >= 9.9
 
+    @pytest.mark.parametrize("query_shift", [3.0, -1.0])
+    def test_their_doubt_is_the_real_error_also_for_queries_from_elsewhere(
+        self, coded: Folder, query_shift: float
+    ) -> None:
+        vectors, queries = draw(2_000, shift=0.2), draw(20, seed=1, shift=query_shift)
+        store = coded.filled(vectors)
+        store.refresh()
+        made = store._codes
+        assert made is not None
+        for query in queries:
+            estimates, ids = made.nearest(made.turn(query[None]), 2_000, np.ones(2_000, np.bool_), every_list=True)
+            errors = estimates - vectors[ids] @ query
+            assert abs(errors.mean()) < 0.2 * errors.std()
+            assert 0.75 < errors.std() / made.doubt(query) < 1.1
+
     def test_few_rows_are_scored_when_neighbours_stand_out(
         self, coded: Folder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -95,7 +110,9 @@ class TestCodes:
 
     def test_codes_of_another_generation_are_made_again(self, coded: Folder) -> None:
         coded.filled(draw(600)).refresh()
-        vectors = draw(600, seed=1)
+        vectors = np.concatenate(
+            [draw(500, seed=1), draw(600)[500:]]
+        )  # as after a compaction, the last rows are the same
         store = coded.open(generation=1)
         store.upsert(np.arange(600), vectors)
         again = coded.open(600, generation=1)

@@ -111,9 +111,12 @@ def test_a_reader_sees_what_was_committed_and_not_what_is_being_written(tmp_path
 
 
 def test_a_second_writer_is_told_who_holds_the_lock(folder: Path) -> None:
-    with Collection.writing(folder), pytest.raises(LockedError, match="is being written by process [0-9]+"):
-        with Collection.writing(folder):
-            raise AssertionError
+    with (
+        Collection.writing(folder),
+        pytest.raises(LockedError, match=r"is being written by process \d+"),
+        Collection.writing(folder),
+    ):
+        raise AssertionError
 
 
 def test_what_is_no_collection_is_refused(tmp_path: Path) -> None:
