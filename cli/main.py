@@ -127,12 +127,17 @@ def _call(name: str, command: Command, arguments: list[str], terminal: Any) -> A
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(context_settings={"help_option_names": ["--help", "-h"]})(_load(command.function))
     try:
-        return app(arguments, prog_name=name, standalone_mode=False, obj=terminal)
+        report = app(arguments, prog_name=name, standalone_mode=False, obj=terminal)
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
     except Exception as error:
         if not hasattr(error, "exit_code") or not hasattr(error, "show"):
             raise
         error.show()  # what typer says of wrong arguments
         return EXIT_USAGE
+    if isinstance(report, int) and report == EXIT_INTERRUPTED:  # what typer makes of Ctrl-C
+        raise KeyboardInterrupt
+    return report
 
 
 def _load(place: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,6 +36,8 @@ class Terminal:
         if self._progress is None:
             self._progress = _make_progress(self.err)
             self._progress.start()
+        for name in [name for name, known in self._tasks.items() if self._progress.tasks[known].total is None]:
+            self._progress.update(self._tasks.pop(name), visible=False)
         self._tasks[task] = self._progress.add_task(task, total=total, failed="")
 
     def advance(self, task: str, amount: int = 1) -> None:
@@ -65,20 +68,24 @@ class Terminal:
 
 
 def _make_progress(console: Console) -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
     from rich.text import Text
 
-    class SpeedColumn(TextColumn):
+    class PaceColumn(ProgressColumn):
+        """Pages a second and the time left; documents are too unequal for either."""
+
         def render(self, task: Any) -> Text:
-            return Text(f"{task.speed:.1f}/s" if task.speed and task.total else "", style="cyan")
+            if task.description != "pages" or not task.speed or task.time_remaining is None:
+                return Text("")
+            left = timedelta(seconds=int(task.time_remaining))
+            return Text(f"{task.speed:.1f} pages/s, {left} left", style="cyan")
 
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<9}"),
         BarColumn(),
         MofNCompleteColumn(),
-        SpeedColumn(""),
-        TimeRemainingColumn(),
+        PaceColumn(),
         TextColumn("{task.fields[failed]}"),
         console=console,
         transient=True,

@@ -1,7 +1,7 @@
 """Follows each document from its first look to its last page, and commits what is done in small steps."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from moca_rag.errors import DocumentError
@@ -37,6 +37,36 @@ class Work:
         return first.path.name if first.relative == "." else first.relative
 
 
+class Pace:
+    """Tells once, as soon as it is known, how long the pages that are left will take."""
+
+    SURE_AFTER_S = 5.0
+    LONG_S = 60.0
+
+    def __init__(self, num_pages: int) -> None:
+        self._left = num_pages
+        self._done = 0
+        self._first: float | None = None
+        self._told = False
+
+    def step(self) -> str | None:
+        """Count a page; the line to tell, if this is the moment. The first page, which waits for the model, is left out."""
+        now = time.monotonic()
+        self._left -= 1
+        if self._first is None:
+            self._first = now
+            return None
+        self._done += 1
+        elapsed = now - self._first
+        if self._told or elapsed < self.SURE_AFTER_S:
+            return None
+        self._told = True
+        seconds = self._left * elapsed / self._done
+        if seconds < self.LONG_S:
+            return None
+        return f"{self._left:,} pages to go at {self._done / elapsed:.1f} pages/s: about {seconds / 60:.0f} minutes"
+
+
 class Intake:
     """Takes answers of the render pool, and leaves a collection that is right after every commit."""
 
@@ -65,6 +95,7 @@ class Intake:
         self._changed: set[int] = set()
         self._roots: dict[object, int] = {}
         self._new_pages = 0
+        self._pace = Pace(0)
 
     # -- before the first page ----------------------------------------------------------------------------------------
 
@@ -125,8 +156,9 @@ class Intake:
 
     # -- page by page -------------------------------------------------------------------------------------------------
 
-    def requests(self, works: Iterable[Work], pixels: PixelBudget | None) -> Iterator[Request]:
+    def requests(self, works: Sequence[Work], pixels: PixelBudget | None) -> Iterator[Request]:
         """The pages to read, document by document. A document that keeps killing its reader is given up."""
+        self._pace = Pace(sum(len(work.missing) for work in works))
         for work in works:
             for number in work.missing:
                 yield Request(work.document_id, work.files[0].path, number, pixels, skip=work.lost >= MAX_LOST_PAGES)
@@ -145,6 +177,8 @@ class Intake:
             work.failures.append(Failure(work.files[0].relative, page, answer.error.code, str(answer.error)))
             self._reporter.failed()
         self._reporter.advance("pages")
+        if (message := self._pace.step()) is not None:
+            self._reporter.say(message)
         work.left -= 1
         if work.left == 0:
             self._finish_work(work)

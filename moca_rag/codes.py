@@ -209,9 +209,8 @@ def _measure_spread(codes: Codes, shards: Shards) -> float:
     estimates, found = trial.search(codes.turn(probes), len(rows), params=parameters)
     errors = estimates - np.take_along_axis(probes @ rows.T, found, axis=1)
     errors /= np.maximum(np.linalg.norm(probes - codes.mean, axis=1), 1e-6)[:, None]
-    errors[row_ids[found] == probe_ids[:, None]] = (
-        np.nan
-    )  # a row's estimate against itself is better than that of any real query
+    # a row's estimate against itself is better than that of any real query
+    errors[row_ids[found] == probe_ids[:, None]] = np.nan
     squares = np.full_like(errors, np.nan)
     np.put_along_axis(squares, found, errors**2, axis=1)
     known = squares[:, ~np.isnan(squares).all(axis=0)]
@@ -219,7 +218,10 @@ def _measure_spread(codes: Codes, shards: Shards) -> float:
 
 
 def _enough_probes(index: Any, num_lists: int, turned: Floats) -> int:
-    """How many lists to read: twice those that hold 99 of 100 neighbours of stored rows, for questions lie further off."""
+    """How many lists to read: four times those that hold 99 of 100 neighbours of stored rows, and one in 32 at least.
+
+    Questions lie further off than rows do: with twice as many, recall fell to 0.98 for queries moved away as a whole.
+    """
     faiss = load_faiss()
 
     def neighbours(num_probes: int) -> list[set[int]]:
@@ -233,7 +235,7 @@ def _enough_probes(index: Any, num_lists: int, turned: Floats) -> int:
         if shared >= 0.99 * sum(map(len, every)):
             break
         num_probes *= 2
-    return min(2 * num_probes, num_lists)
+    return min(max(4 * num_probes, num_lists // 32), num_lists)
 
 
 def _cut(mask: Mask, num_parts: int) -> list[Mask]:

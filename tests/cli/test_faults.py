@@ -55,7 +55,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (write_truncated, "broken"),
     "empty": (lambda path: path.write_bytes(b""), "empty_file"),
     "zero_pages": (lambda path: make_raw_pdf(path, kids="[]"), "no_pages"),
-    "no_pdf": (write_text, "not_a_document"),
+    "no_pdf": (write_text, "broken"),
     "broken_picture": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40)), "broken"),
     "locked": (lambda path: make_pdf(path, ["secret"], password="sesame"), "password_required"),
 }
@@ -87,10 +87,14 @@ def test_a_page_that_hangs_is_given_up_and_the_others_are_read(moca: Moca, docs:
 
 
 def test_a_page_that_eats_memory_is_given_up_and_the_others_are_read(moca: Moca, docs: Path) -> None:
-    make_hungry_pdf(docs / "hungry.pdf")
-    outcome = moca("index", docs, "--json", "--set", "page_memory_mb=64")
-    assert (outcome.code, outcome.codes) == (3, {"hungry.pdf": "page_memory"})
-    assert moca.pages() == {"good.pdf": 2}
+    hungry = make_hungry_pdf(docs / "a1.pdf").read_bytes()
+    for number in range(1, 5):
+        (docs / f"a{number}.pdf").write_bytes(hungry + b"%% %d\n" % number)  # the reader's next page is a good one
+        make_pdf(docs / f"b{number}.pdf", [f"{PAGE_WORDS[number]} {number}"])
+    options = ["--jobs", "1", "--set", "page_memory_mb=200"]
+    outcome = moca("index", docs, "--json", *options)
+    assert (outcome.code, outcome.codes) == (3, {f"a{number}.pdf": "page_memory" for number in range(1, 5)})
+    assert moca.pages() == {"good.pdf": 2} | {f"b{number}.pdf": 1 for number in range(1, 5)}
 
 
 def test_a_picture_that_claims_ten_gigabytes_takes_no_such_memory(
@@ -215,7 +219,7 @@ def test_an_unchanged_file_is_not_read_again(moca: Moca, docs: Path) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert moca("index", docs, "--json").json["unchanged"] == 1
     os.utime(path)
-    assert moca("index", docs, "--json").codes == {"good.pdf": "not_a_document"}
+    assert moca("index", docs, "--json").codes.keys() == {"good.pdf"}
 
 
 def test_a_picture_named_pdf_is_read_as_a_picture(moca: Moca, docs: Path) -> None:

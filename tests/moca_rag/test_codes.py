@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class TestCodes:
         assert np.mean([len(np.intersect1d(a, b)) for a, b in zip(exact, found, strict=True)]) >= 9.9
 
     @pytest.mark.parametrize("query_shift", [3.0, -1.0])
-    def test_their_doubt_is_the_real_error_also_for_queries_from_elsewhere(
+    def test_their_doubt_covers_the_real_error_also_for_queries_from_elsewhere(
         self, coded: Folder, query_shift: float
     ) -> None:
         vectors, queries = draw(2_000, shift=0.2), draw(20, seed=1, shift=query_shift)
@@ -42,7 +43,7 @@ class TestCodes:
             estimates, ids = made.nearest(made.turn(query[None]), 2_000, np.ones(2_000, np.bool_), every_list=True)
             errors = estimates - vectors[ids] @ query
             assert abs(errors.mean()) < 0.2 * errors.std()
-            assert 0.75 < errors.std() / made.doubt(query) < 1.1
+            assert 0.5 < errors.std() / made.doubt(query) < 1.1
 
     def test_few_rows_are_scored_when_neighbours_stand_out(
         self, coded: Folder, monkeypatch: pytest.MonkeyPatch
@@ -219,3 +220,12 @@ class TestCodes:
         monkeypatch.setattr(codes, "_num_threads", lambda: 7)
         assert np.array_equal(store.search(queries, 10).ids, alone.ids)
         assert np.array_equal(store.search(queries, 10, allowed).ids, alone_filtered.ids)
+
+    def test_lists_that_hold_too_few_rows_never_cost_an_answer(self, tmp_path: Path) -> None:
+        pytest.importorskip("faiss")
+        vectors, query = draw(600), draw(1, seed=5)[0]
+        store = Folder(tmp_path, SIZES["lists"]).filled(vectors)
+        store.refresh()
+        assert store._codes is not None
+        store._codes = replace(store._codes, num_probes=1)
+        assert_same(store.search(query, 590), truth(vectors, query, 590))
