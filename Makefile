@@ -20,7 +20,7 @@ test: .venv/installed-dev
 check: .venv/installed-dev
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy moca_rag
+	$(RUN) -m mypy moca_rag indexer cli
 	$(MAKE) test
 	$(MAKE) demo
 
@@ -30,6 +30,8 @@ format: .venv/installed-dev
 
 docs: .venv/installed-dev
 	$(RUN) -m tests.house.test_docs
+	$(RUN) -m examples.demo demo
+	$(RUN) -m examples.pictures demo docs
 
 clean:
 	rm -rf .venv build demo *.egg-info

@@ -3,6 +3,7 @@
 moca COMMAND [ARGS]...
 """
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def _run_command(name: str, command: Command, arguments: list[str]) -> int:
         terminal.err.print("moca: stopped. What was committed is kept; the same command goes on from there.")
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # `moca ls | head` is no error
-        sys.stdout = None  # type: ignore[assignment]
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""

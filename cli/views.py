@@ -52,7 +52,7 @@ def show_index(terminal: Terminal, report: "IndexReport") -> int:
             style="yellow",
         )
     for line in report.kept:
-        out.print(f"{line}: kept, because that looks like an accident. --prune drops them.", style="yellow")
+        out.print(Text(f"{line}: kept, because that looks like an accident. --prune drops them.", style="yellow"))
     _show_failures(terminal, failed)
     return EXIT_SOME_FAILED if failed else 0
 
@@ -96,7 +96,7 @@ def show_hits(terminal: Terminal, answers: "Answers") -> None:
         terminal.print_json({"query": answers.query, "hits": rows})
         return
     if not answers.hits:
-        terminal.err.print("No page matches. Try other words, fewer filters, or `moca ls` to see what is indexed.")
+        terminal.say("No page matches. Try other words, fewer filters, or `moca ls` to see what is indexed.")
         return
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 2, 1, 0))
     table.add_column("", justify="right", style="dim")
@@ -112,7 +112,7 @@ def show_hits(terminal: Terminal, answers: "Answers") -> None:
         table.add_row(str(hit.rank), Text(hit.document, style=link), Text(str(hit.page), style=link), score, snippet)
     terminal.out.print(table)
     for path in answers.saved[:1]:
-        terminal.err.print(f"{count(len(answers.saved), 'page')} saved in {path.parent}")
+        terminal.say(f"{count(len(answers.saved), 'page')} saved in {path.parent}")
 
 
 def show_page(terminal: Terminal, shown: "Shown") -> None:
@@ -158,10 +158,14 @@ def show_status(terminal: Terminal, status: "Status") -> None:
         for f in status.failures
     ]
     if terminal.as_json:
-        fingerprint = {"mode": status.fingerprint.mode, "renderer": status.fingerprint.renderer}
+        fingerprint: dict[str, Any] = {"mode": status.fingerprint.mode, "renderer": status.fingerprint.renderer}
         fingerprint["renderer_version"] = status.fingerprint.renderer_version
         model = status.fingerprint.model
-        values = {"path": str(status.path), **fingerprint, "model": None if model is None else asdict(model)}
+        values: dict[str, Any] = {
+            "path": str(status.path),
+            **fingerprint,
+            "model": None if model is None else asdict(model),
+        }
         values |= status.counts | {"bytes": status.size, "roots": [str(root) for root in status.roots]}
         terminal.print_json(values | {"stale": status.stale, "failed": failed})
         return
@@ -169,10 +173,9 @@ def show_status(terminal: Terminal, status: "Status") -> None:
     table = Table(box=None, show_header=False, pad_edge=False, show_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("collection", f"{status.path} ({status.size / 1e6:,.1f} MB)")
-    table.add_row(
-        "mode", status.fingerprint.mode + ("" if model is None else f", {model.name} ({model.dimension} numbers)")
-    )
+    table.add_row("collection", Text(f"{status.path} ({status.size / 1e6:,.1f} MB)"))
+    made_by = "" if model is None else f", {model.name} ({model.dimension} numbers)"
+    table.add_row("mode", Text(status.fingerprint.mode + made_by))
     table.add_row(
         "indexed",
         f"{counts['documents']:,} documents, {counts['pages']:,} pages ({counts['pages_with_text']:,} with text)",
@@ -181,7 +184,7 @@ def show_status(terminal: Terminal, status: "Status") -> None:
         table.add_row(
             "vectors", f"{counts['vectors']:,}, and {counts['dead_vectors']:,} that `moca compact` would drop"
         )
-    table.add_row("from", "\n".join(str(root) for root in status.roots) or "nothing yet")
+    table.add_row("from", Text("\n".join(str(root) for root in status.roots) or "nothing yet"))
     if status.stale:
         more = f"\n... and {len(status.stale) - MAX_FAILURES} more" if len(status.stale) > MAX_FAILURES else ""
         table.add_row("stale", Text("\n".join(status.stale[:MAX_FAILURES]) + more, style="yellow"))

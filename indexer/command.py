@@ -63,7 +63,8 @@ def index(
     options: dict[str, Any] = {"mode": mode, "passwords": password or (), "settings": settings, "reporter": ctx.obj}
     options["tags"] = read_pairs(tag or [], "--tag")
     if dry_run:
-        return preview_documents(paths or [], folder, prune=prune, retry_failed=retry_failed, rebuild=rebuild)
+        retry = {"retry_failed": retry_failed, "passwords": options["passwords"]}
+        return preview_documents(paths or [], folder, prune=prune, rebuild=rebuild, **retry)
     if rebuild:
         return rebuild_collection(paths or [], folder, encoder, options)
     return index_documents(paths or [], folder, encoder, prune=prune, retry_failed=retry_failed, **options)

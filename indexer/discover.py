@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def walk_files(folder: Path, unlisted: list[Path]) -> Iterator[Path]:
             continue
         seen.add((stat.st_dev, stat.st_ino))
         visible = [entry for entry in entries if not entry.name.startswith(".")]
-        folders = [entry for entry in visible if entry.is_dir()]
+        folders = [entry for entry in visible if _is_folder(entry)]
         linked.extend(Path(entry.path) for entry in folders if entry.is_symlink())
         pending.extend(Path(entry.path) for entry in reversed(folders) if not entry.is_symlink())
         for entry in visible:
@@ -112,14 +112,27 @@ def walk_files(folder: Path, unlisted: list[Path]) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 Failed = dict[str, list[tuple[Failure, tuple[int, int]]]]
 
 
-def make_plan(scopes: list[Scope], catalog: Catalog | None, *, prune: bool = False, retry_failed: bool = False) -> Plan:
+def make_plan(
+    scopes: list[Scope],
+    catalog: Catalog | None,
+    *,
+    prune: bool = False,
+    retry: Callable[[Failure], bool] = lambda failure: False,
+) -> Plan:
     """Compare what lies on disk with what the collection holds; a file whose size and time are as before costs a stat.
 
     Files that are gone leave, unless their folder cannot be read or over half of a scope is gone: then only `prune`
-    drops them.
+    drops them. `retry` says which of the failures that are remembered are worth another try.
     """
     plan = Plan()
     for scope in scopes:
@@ -127,7 +140,7 @@ def make_plan(scopes: list[Scope], catalog: Catalog | None, *, prune: bool = Fal
         found, unlisted = _find_files(scope)
         for relative, path in found.items():
             _plan_file(
-                plan, Candidate(scope.root, relative, path, (0, NO_TIME), "", known.get(relative)), failed, retry_failed
+                plan, Candidate(scope.root, relative, path, (0, NO_TIME), "", known.get(relative)), failed, retry
             )
         gone = {scope.root / relative: file for relative, file in known.items() if relative not in found}
         lost = not scope.path.exists() or 2 * len(gone) > len(known)
@@ -170,14 +183,14 @@ def _known_in(scope: Scope, catalog: Catalog | None) -> tuple[dict[str, FileRow]
     return known, failed
 
 
-def _plan_file(plan: Plan, file: Candidate, failed: Failed, retry_failed: bool) -> None:
+def _plan_file(plan: Plan, file: Candidate, failed: Failed, retry: Callable[[Failure], bool]) -> None:
     """Put one file where it belongs; `file` has neither time nor hash yet."""
     known, before = file.known, failed.get(file.relative, [])
     settled = known is None or known.complete
     try:
         file.relative.encode()
         stat = _stat(file.path)
-        if before and before[0][1] == stat and settled and not retry_failed:
+        if before and before[0][1] == stat and settled and not any(retry(failure) for failure, _ in before):
             plan.remembered.extend((file.root, failure) for failure, _ in before)
             plan.unchanged.extend([known] if known is not None else [])
             return

@@ -91,7 +91,7 @@ class Intake:
         self._done: list[Work] = []
         self._flushed = time.monotonic()
         self._before = self._shown()
-        self._failed: list[Failure] = []
+        self._failed: dict[tuple[str, int], Failure] = {}
         self._changed: set[int] = set()
         self._roots: dict[object, int] = {}
         self._new_pages = 0
@@ -107,8 +107,8 @@ class Intake:
             groups.setdefault(file.sha256, Work([])).files.append(file)
         opened: list[Work] = []
         with writer.transaction():
-            for root in {file.root for file in plan.candidates} | {root for root, _, _ in plan.unreadable}:
-                self._roots[root] = writer.add_root(root)
+            roots = [*(file.root for file in plan.candidates), *(root for root, _, _ in plan.unreadable)]
+            self._roots = {root: writer.add_root(root) for root in dict.fromkeys(roots)}
             for row, stat in plan.touched:
                 writer.link_file(row.root_id, row.path, stat, row.document_id)
             for row in plan.unchanged:
@@ -124,11 +124,14 @@ class Intake:
                     self._link(work)
                 else:
                     opened.append(work)
-        self._failed.extend(
-            [failure for _, failure in plan.remembered] + [failure for _, failure, _ in plan.unreadable]
-        )
+        self._note([failure for _, failure in plan.remembered])
+        self._note([failure for _, failure, _ in plan.unreadable])
         self._reporter.failed(len(self._failed))
         return opened
+
+    def _note(self, failures: Sequence[Failure]) -> None:
+        """Keep failures for the report, each once: a commit that was stopped is tried again."""
+        self._failed |= {(failure.path, failure.page): failure for failure in failures}
 
     def _has_failures(self, work: Work) -> bool:
         failed = {failure.path for _, failure, _ in self._catalog.failures()}
@@ -168,7 +171,7 @@ class Intake:
         work = self._works[answer.request.key]
         if answer.content is not None:
             content = replace(answer.content, image=None)
-            self._entries.append(PageEntry(work.document_id, content, answer.image_key, embedding))
+            self._entries.append(PageEntry(work.document_id, work.name, content, answer.image_key, embedding))
             self._new_pages += 1
         else:
             assert answer.error is not None
@@ -194,18 +197,18 @@ class Intake:
         """Commit the pages and documents that are done."""
         if not self._entries and not self._done:
             return
-        names = {work.document_id: work.name for work in self._works.values()}
         with self._writer.transaction():
-            self._writer.add_pages(self._entries, names)
+            self._writer.add_pages(self._entries)
             for work in self._done:
                 self._settle(work)
+        for work in self._done:
+            del self._works[work.document_id]
         self._entries, self._done = [], []
         self._flushed = time.monotonic()
         self._watch.lap("commit")
 
     def _settle(self, work: Work) -> None:
         """Close a document in the transaction under way: complete, or refused where no page could be read."""
-        del self._works[work.document_id]
         first = work.files[0]
         if _has_changed(first):
             self._refuse(work, DocumentError("changed while it was read: run the same command again", "changed"))
@@ -217,13 +220,13 @@ class Intake:
             for failure in work.failures:
                 for file in work.files:
                     self._writer.add_failure(self._root(file.root), replace(failure, path=file.relative), file.stat)
-            self._failed.extend(work.failures)
+            self._note(work.failures)
 
     def _refuse(self, work: Work, error: DocumentError) -> None:
         """Record a document that cannot be read; what its path showed before is let go, for it is no longer there."""
         for file in work.files:
             failure = Failure(file.relative, 0, error.code, str(error))
-            self._failed.append(failure)
+            self._note([failure])
             stat = file.stat if error.code != "changed" else (0, NO_TIME)
             with self._writer.joined_transaction():
                 self._writer.drop_path(self._root(file.root), file.relative)
@@ -272,7 +275,7 @@ class Intake:
             changed=len(changed),
             unchanged=len(scoped & after & self._before),
             removed=max(len(self._before - after) - len(changed), 0),
-            failed=sorted(self._failed, key=lambda failure: (failure.path, failure.page)),
+            failed=[failure for _, failure in sorted(self._failed.items())],
             kept=self._plan.kept,
             new_pages=self._new_pages,
             mode=mode,

@@ -1,14 +1,14 @@
 """Turns paths into a searchable collection: discover, render, embed, commit. Interrupted anywhere, it goes on there."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from moca_rag.catalog import Catalog
-from moca_rag.collection import CATALOG_NAME, Collection, is_collection
+from moca_rag.collection import Collection, is_collection
 from moca_rag.errors import ConfigError
 from moca_rag.fingerprint import Fingerprint, check_fingerprint
 from moca_rag.progress import Reporter, SilentReporter
-from moca_rag.records import Encoder, Mode
+from moca_rag.records import Encoder, Failure, Mode
 from moca_rag.render import RENDERER, renderer_version
 
 from .discover import find_scopes, make_plan
@@ -50,13 +50,14 @@ def index_documents(
         check_fingerprint(opened.fingerprint, wanted or plan_renewal(opened.fingerprint), folder)
         scopes = find_scopes([Path(path) for path in paths], opened.catalog)
         reporter.start("looking", None)
-        plan = make_plan(scopes, opened.catalog, prune=prune, retry_failed=retry_failed)
+        plan = make_plan(scopes, opened.catalog, prune=prune, retry=choose_retries(retry_failed, passwords))
         watch.lap("discover")
         intake = Intake(writer, plan, tags or {}, settings, reporter, watch)
         try:
             _run(opened, intake, encoder, passwords, settings, reporter, watch)
         except BaseException:
-            intake.flush()
+            with suppress(Exception):  # what stopped the run is told, not what it led to
+                intake.flush()
             raise
         intake.finish()
         if opened.fingerprint.model is not None:
@@ -72,26 +73,34 @@ def preview_documents(
     *,
     prune: bool = False,
     retry_failed: bool = False,
+    passwords: Sequence[str] = (),
     rebuild: bool = False,
 ) -> IndexReport:
     """What `index_documents` would do now, by document; nothing is written and no document is opened."""
     folder, watch = Path(collection), Stopwatch()
-    catalog = Catalog.open(folder / CATALOG_NAME) if is_collection(folder) and not rebuild else None
-    plan = make_plan(find_scopes([Path(p) for p in paths], catalog), catalog, prune=prune, retry_failed=retry_failed)
+    named = [Path(path) for path in paths]
+    with Collection.open(folder) if is_collection(folder) and not rebuild else nullcontext() as opened:
+        catalog = None if opened is None else opened.catalog
+        retry = choose_retries(retry_failed, passwords)
+        plan = make_plan(find_scopes(named, catalog), catalog, prune=prune, retry=retry)
+        counts = {"documents": 0, "pages": 0} if catalog is None else catalog.count()
+        known = set() if catalog is None else {row.sha256 for row in catalog.files() if row.complete}
     watch.lap("discover")
-    known = {row.sha256 for row in catalog.files() if row.complete} if catalog is not None else set()
     new = {file.sha256 for file in plan.candidates} - known
     changed = {file.sha256 for file in plan.candidates if file.known is not None and file.known.complete} & new
-    failed = [failure for _, failure in plan.remembered] + [failure for _, failure, _ in plan.unreadable]
-    report = IndexReport(dry_run=True, failed=failed, kept=plan.kept, seconds=watch.total())
-    report.added, report.changed = len(new - changed), len(changed)
-    report.unchanged = len({row.document_id for row in plan.unchanged})
-    report.removed = len({row.document_id for row in plan.gone} - {row.document_id for row in plan.unchanged})
-    if catalog is not None:
-        counts = catalog.count()
-        report.documents, report.pages = counts["documents"], counts["pages"]
-        catalog.close()
-    return report
+    unchanged = {row.document_id for row in plan.unchanged}
+    return IndexReport(
+        documents=counts["documents"],
+        pages=counts["pages"],
+        added=len(new - changed),
+        changed=len(changed),
+        unchanged=len(unchanged),
+        removed=len({row.document_id for row in plan.gone} - unchanged),
+        failed=[failure for _, failure in plan.remembered] + [failure for _, failure, _ in plan.unreadable],
+        kept=plan.kept,
+        seconds=watch.total(),
+        dry_run=True,
+    )
 
 
 def _run(
@@ -126,6 +135,11 @@ def _run(
         pairs = embed_answers(answers, encoder, opened.catalog.has_vectors)
         for answer, embedding in watch.timed(pairs, "embed", "commit"):
             intake.take(answer, embedding)
+
+
+def choose_retries(retry_failed: bool, passwords: Sequence[str]) -> Callable[[Failure], bool]:
+    """Which remembered failures are worth another try: all if asked for, locked documents if there is a password."""
+    return lambda failure: retry_failed or (bool(passwords) and failure.code.startswith("password"))
 
 
 def plan_renewal(fingerprint: Fingerprint) -> Fingerprint:

@@ -22,6 +22,7 @@ from moca_rag.errors import DocumentError
 from moca_rag.records import DocumentInfo, Heading, PageContent, PixelBudget
 from moca_rag.textlayer import unpack_words
 
+START_SECONDS = 60.0  # for a worker to come up; no page's time is spent on it
 QUEUED_PER_WORKER = 4  # finished pages that may wait: with 2.4 MB a page, memory stays small
 
 
@@ -84,6 +85,8 @@ class _Worker:
             self.kill()
             return self._failed(request, "page_crashed", "crashed its reader")
         if "code" in head:
+            if head["code"] == "page_memory":
+                self.kill()  # what a failed allocation left behind is not worth trusting
             return Answer(request, error=DocumentError(head["reason"], head["code"]))
         return _read_answer(request, head, words, pixels)
 
@@ -100,6 +103,8 @@ class _Worker:
             first = {"parent": os.getpid(), **asdict(self._limits)}
             self._process.stdin.write(json.dumps(first).encode() + b"\n")
             self._process.stdin.flush()
+            assert self._process.stdout is not None
+            _TimedStream(self._process.stdout, time.monotonic() + START_SECONDS).read_line()
         return self._process
 
     @staticmethod

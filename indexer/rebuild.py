@@ -2,12 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moca_rag.catalog import Catalog
-from moca_rag.collection import CATALOG_NAME, Collection, is_collection, restore_collection
+from moca_rag.collection import Collection, holds_documents, is_collection, restore_collection
 from moca_rag.errors import CollectionError, ConfigError
 from moca_rag.fingerprint import read_fingerprint
 from moca_rag.locks import WriteLock
@@ -26,13 +26,13 @@ def rebuild_collection(
     Raises ConfigError where neither paths nor a readable collection say what to index.
     """
     restore_collection(folder)
-    if not is_collection(folder):
+    if not is_collection(folder) and not holds_documents(folder):
         return index_documents(paths, folder, encoder, **options)
     fresh = folder.with_name(folder.name + ".rebuild")
     lock = WriteLock(folder / "lock")
     try:
-        old = _open_old(folder)
-        paths = paths or ([] if old is None else sorted(old.roots().values()))
+        old = _read_old(folder)
+        paths = paths or old.roots
         if not paths:
             raise ConfigError(
                 "the old collection does not say what it was made of: `moca index --rebuild FOLDER_OF_PDFS`"
@@ -41,20 +41,30 @@ def rebuild_collection(
             encoder = _own_encoder(folder)
         _drop_other(fresh, encoder, options)
         report = index_documents(paths, fresh, encoder, **options)
-        if old is not None:
-            _carry_tags(old, fresh)
-            old.close()
+        _carry_tags(old.tags, fresh)
         _swap(folder, fresh)
         return report
     finally:
         lock.release()
 
 
-def _open_old(folder: Path) -> Catalog | None:
+@dataclass(frozen=True, slots=True)
+class _Old:
+    """What the old collection says of itself: its roots, and tags by file."""
+
+    roots: list[Path]
+    tags: dict[Path, dict[str, list[str]]]
+
+
+def _read_old(folder: Path) -> _Old:
+    """What can be read of the old collection; a damaged one says nothing."""
     try:
-        return Catalog.open(folder / CATALOG_NAME)
+        with Collection.open(folder) as old:
+            catalog, tags = old.catalog, old.catalog.tags()
+            tagged = {catalog.file_path(row): tags[row.file_id] for row in catalog.files() if row.file_id in tags}
+            return _Old(sorted(catalog.roots().values()), tagged)
     except CollectionError:
-        return None
+        return _Old([], {})
 
 
 def _own_encoder(folder: Path) -> Encoder | None:
@@ -84,13 +94,14 @@ def _drop_other(fresh: Path, encoder: Encoder | None, options: dict[str, Any]) -
         shutil.rmtree(fresh)
 
 
-def _carry_tags(old: Catalog, fresh: Path) -> None:
-    tags = old.tags()
-    paths = {old.file_path(file): tags[file.file_id] for file in old.files() if file.file_id in tags}
+def _carry_tags(tags: Mapping[Path, Mapping[str, Sequence[str]]], fresh: Path) -> None:
+    """Give files their old tags, where this run did not set the same key."""
+    if not tags:
+        return
     with Collection.writing(fresh) as (opened, writer), writer.transaction():
         present = opened.catalog.tags()
         for file in opened.catalog.files():
-            for key, values in paths.get(opened.catalog.file_path(file), {}).items():
+            for key, values in tags.get(opened.catalog.file_path(file), {}).items():
                 if key not in present.get(file.file_id, {}):
                     writer.tag_file(file.file_id, {key: values[-1]})
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     # A program of ours, installed beside the library: from the source folder alone it cannot be followed.
-    from moca_rag.indexer.pipeline import index_documents  # type: ignore[import-not-found, unused-ignore]
+    from moca_rag.indexer.pipeline import index_documents
 
     from .collection import Collection
     from .embedder import Embedder

@@ -95,6 +95,7 @@ class Catalog:
         with reported(path):
             connection = _connect(path, "rwc")
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
             connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         return cls(path, connection)
 
@@ -104,7 +105,9 @@ class Catalog:
         if not path.is_file():
             raise CollectionError(f"{path} is missing: run `moca verify`, or `moca index --rebuild`")
         with reported(path):
-            connection = _connect_reader(path) if not write else _connect(path, "rw")
+            connection = _connect(path, "rw") if write else _connect_reader(path)
+            if write:
+                connection.execute("PRAGMA synchronous = FULL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION:
             found = f"version {version}" if version else "no catalog of moca_rag"
@@ -253,7 +256,6 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=BUSY_SECONDS, isolation_level=None
     )
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")
     return connection
 
 
@@ -261,7 +263,7 @@ def _connect_reader(path: Path) -> sqlite3.Connection:
     """A reader; in a folder without write permission the file is read as it lies, if no writer left a log beside it."""
     connection = _connect(path, "rw")
     try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        connection.execute("SELECT count(*) FROM roots").fetchone()
         connection.execute("PRAGMA query_only = ON")
         return connection
     except sqlite3.OperationalError:
@@ -278,13 +280,18 @@ def reported(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        reason = str(error)
-        if "full" in reason:
-            advice = "the disk is full: free some room and run the same command again, nothing committed is lost"
-        elif "locked" in reason or "busy" in reason:
-            advice = "another program holds it: try again"
-        elif "readonly" in reason or "unable to open" in reason:
-            advice = "the folder cannot be written: check its permissions"
-        else:
-            advice = "run `moca verify` to see what is left, or `moca index --rebuild` to make it anew"
-        raise CollectionError(f"{path}: {reason}: {advice}") from error
+        raise explain(error, path) from error
+
+
+def explain(error: sqlite3.DatabaseError, path: Path) -> CollectionError:
+    """What is wrong with a catalog and what to do next, from what SQLite said."""
+    reason = str(error)
+    if "full" in reason:
+        advice = "the disk is full: free some room and run the same command again, nothing committed is lost"
+    elif "locked" in reason or "busy" in reason:
+        advice = "another program holds it: try again"
+    elif "readonly" in reason or "unable to open" in reason:
+        advice = "the folder cannot be written: check its permissions"
+    else:
+        advice = "run `moca verify` to see what is left, or make it anew with `moca index --rebuild FOLDER_OF_PDFS`"
+    return CollectionError(f"{path}: {reason}: {advice}")

@@ -1,13 +1,14 @@
 """A collection on disk: pages that answer questions. Made by `index_documents`, opened and searched here."""
 
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from .catalog import Catalog, FileRow, reported
+from .catalog import Catalog, FileRow, explain, reported
 from .errors import CollectionError, ConfigError
 from .fingerprint import FILE_NAME, Fingerprint, read_fingerprint, write_fingerprint
 from .fusion import WEIGHTS
@@ -35,6 +36,20 @@ def default_path() -> Path:
 def is_collection(folder: Path) -> bool:
     """Whether a collection was made at this place."""
     return (folder / FILE_NAME).is_file()
+
+
+def holds_documents(folder: Path) -> bool:
+    """Whether a catalog lies here that can be read and is not empty."""
+    try:
+        catalog = Catalog.open(folder / CATALOG_NAME)
+    except CollectionError:
+        return False
+    try:
+        return catalog.count()["documents"] > 0
+    except sqlite3.DatabaseError:
+        return False
+    finally:
+        catalog.close()
 
 
 def restore_collection(folder: Path) -> None:
@@ -99,7 +114,8 @@ class Collection:
             catalog = Catalog.open(folder / CATALOG_NAME, write=True)
             collection = cls(folder, fingerprint, catalog)
             shards = collection.shards() if fingerprint.model is not None else None
-            yield collection, CollectionWriter(catalog, shards, with_text=fingerprint.mode != "vision")
+            with reported(catalog.path):
+                yield collection, CollectionWriter(catalog, shards, with_text=fingerprint.mode != "vision")
         finally:
             if catalog is not None:
                 catalog.close()
@@ -229,6 +245,8 @@ class Collection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if isinstance(error, sqlite3.DatabaseError):
+            raise explain(error, self.catalog.path) from error
 
 
 def _make_folder(folder: Path) -> None:
@@ -244,6 +262,11 @@ def _make_folder(folder: Path) -> None:
 
 def _create(folder: Path, fingerprint: Fingerprint) -> None:
     """Make the empty parts; `collection.toml` comes last, so that a half-made collection is made again."""
+    if holds_documents(folder):
+        raise CollectionError(
+            f"{folder / FILE_NAME} is missing beside a catalog that holds documents: bring it back from a backup, or "
+            "make the collection anew with `moca index --rebuild FOLDER_OF_PDFS`"
+        )
     try:
         for leftover in folder.glob(CATALOG_NAME + "*"):
             leftover.unlink()

@@ -48,7 +48,7 @@ class PdfDocument:
         except MemoryError:
             raise
         except Exception as error:  # as above
-            code = "page_memory" if "malloc" in str(error) else "page_broken"
+            code = "page_memory" if "alloc (" in str(error) else "page_broken"  # malloc, calloc, realloc
             raise DocumentError(f"page {number} cannot be read: {first_line(error)}", code) from error
 
     def close(self) -> None:

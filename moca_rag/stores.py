@@ -26,7 +26,7 @@ _CERTAINTY = (
 )
 _FIRST_CANDIDATES = 128
 _BLOCK_ROWS = 256  # of a scan: converted where the processor's cache still holds them
-_RERANK_ROWS = 64
+_RERANK_ROWS = 64  # first; a search that goes on takes more at a time
 _QUERIES_AT_ONCE = 16
 _log = logging.getLogger(__name__)
 
@@ -236,12 +236,12 @@ class LocalStore:
 
     def _rerank(self, query: Floats, found: Ranking, candidates: "Candidates", top_k: int, margin: float) -> Ranking:
         """The best of what was found before and of the candidates, which are scored while they may still reach it."""
-        for start in range(0, len(candidates.ids), _RERANK_ROWS):
-            if candidates.estimates[start] < _reach(found, top_k) - margin:
-                break
-            scored = self._score_rows(query, candidates.ids[start : start + _RERANK_ROWS])
+        start, num_rows = 0, _RERANK_ROWS
+        while start < len(candidates.ids) and candidates.estimates[start] >= _reach(found, top_k) - margin:
+            scored = self._score_rows(query, candidates.ids[start : start + num_rows])
             ids, scores = np.concatenate([found.ids, scored.ids]), np.concatenate([found.scores, scored.scores])
             found = _best(ids, scores, top_k)
+            start, num_rows = start + num_rows, min(2 * num_rows, _BLOCK_ROWS)
         return found
 
     def _score_rows(self, query: Floats, ids: Ids) -> Ranking:

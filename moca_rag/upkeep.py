@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .catalog import SHOWN, Catalog, reported
+from .catalog import SHOWN, Catalog
 from .collection import Collection
 from .errors import CollectionError
 from .records import Ids
@@ -64,24 +64,23 @@ def verify_collection(folder: Path, *, repair: bool = False) -> Verdict:
 def _verify(collection: Collection) -> Verdict:
     catalog = collection.catalog
     verdict = Verdict()
-    with reported(catalog.path):
-        faults = [row[0] for row in catalog.db.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
-        verdict.problems.extend(f"catalog: {fault}" for fault in faults)
-        counts = catalog.count()
-        verdict.pages, verdict.vectors = counts["pages"], counts["vectors"]
-        missing = _pages_without_text(catalog) if collection.fingerprint.mode != "vision" else []
-        if missing:
-            verdict.problems.append(f"text index: {len(missing)} pages are missing from it")
-        if collection.fingerprint.model is not None:
-            lost = _lost_vectors(catalog, collection.shards())
-            if len(lost):
-                verdict.lost_pages = _page_names(catalog, lost)
-                verdict.problems.append(f"vectors: {len(lost)} of {counts['vectors']} are lost or damaged")
-            bare = catalog.db.execute(
-                f"SELECT count(*) FROM pages WHERE page_id NOT IN (SELECT page_id FROM page_vectors) AND {SHOWN}"
-            ).fetchone()[0]
-            if bare:
-                verdict.problems.append(f"vectors: {bare} pages have none")
+    faults = [row[0] for row in catalog.db.execute("PRAGMA integrity_check(5)") if row[0] != "ok"]
+    verdict.problems.extend(f"catalog: {fault}" for fault in faults)
+    counts = catalog.count()
+    verdict.pages, verdict.vectors = counts["pages"], counts["vectors"]
+    missing = _pages_without_text(catalog) if collection.fingerprint.mode != "vision" else []
+    if missing:
+        verdict.problems.append(f"text index: {len(missing)} pages are missing from it")
+    if collection.fingerprint.model is not None:
+        lost = _lost_vectors(catalog, collection.shards())
+        if len(lost):
+            verdict.lost_pages = _page_names(catalog, lost)
+            verdict.problems.append(f"vectors: {len(lost)} of {counts['vectors']} are lost or damaged")
+        bare = catalog.db.execute(
+            f"SELECT count(*) FROM pages WHERE page_id NOT IN (SELECT page_id FROM page_vectors) AND {SHOWN}"
+        ).fetchone()[0]
+        if bare:
+            verdict.problems.append(f"vectors: {bare} pages have none")
     return verdict
 
 
@@ -179,10 +178,9 @@ def compact_collection(folder: Path) -> Compaction:
             for generation in list_generations(folder / "vectors"):
                 if generation != catalog.generation:
                     delete_generation(folder / "vectors", generation)
-        with reported(catalog.path):
-            catalog.db.execute("INSERT INTO page_text (page_text) VALUES ('optimize')")
-            catalog.db.execute("VACUUM")
-            catalog.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        catalog.db.execute("INSERT INTO page_text (page_text) VALUES ('optimize')")
+        catalog.db.execute("VACUUM")
+        catalog.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if dropped:
             collection.store().refresh()
     return Compaction(dropped, before, folder_bytes(folder))

@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from .catalog import ROOT_ITSELF, Catalog, FileRow, reported
+from .catalog import ROOT_ITSELF, Catalog, FileRow
 from .errors import CollectionError
 from .records import DocumentInfo, Failure, Floats, Heading, PageContent
 from .terms import index_columns
@@ -18,9 +18,14 @@ from .vectors import Shards
 
 @dataclass(frozen=True, slots=True)
 class PageEntry:
-    """A page on its way into the collection; `vectors` [P, D] are its parts, or None where they are known by key."""
+    """A page on its way into the collection.
+
+    `name` is the path that its words are searched by; `vectors` [P, D] are its parts, or None where they are known by
+    the key of its picture.
+    """
 
     document_id: int
+    name: str
     content: PageContent
     image_key: bytes | None = None
     vectors: Floats | None = None
@@ -44,18 +49,17 @@ class CollectionWriter:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of it or nothing: what is done inside becomes visible and durable at once, at the end."""
-        with reported(self.catalog.path):
-            self.catalog.db.execute("BEGIN IMMEDIATE")
-            try:
-                self._on_step("begun")
-                yield
-                self._on_step("written")
-                self.catalog.db.execute("COMMIT")
-            except BaseException:
-                if self.catalog.db.in_transaction:
-                    self.catalog.db.execute("ROLLBACK")
-                raise
-            self._on_step("committed")
+        self.catalog.db.execute("BEGIN IMMEDIATE")
+        try:
+            self._on_step("begun")
+            yield
+            self._on_step("written")
+            self.catalog.db.execute("COMMIT")
+        except BaseException:
+            if self.catalog.db.in_transaction:
+                self.catalog.db.execute("ROLLBACK")
+            raise
+        self._on_step("committed")
 
     @contextmanager
     def joined_transaction(self) -> Iterator[None]:
@@ -175,14 +179,14 @@ class CollectionWriter:
         """Note that pages are missing, so that the next run reads them."""
         self.catalog.db.execute("UPDATE documents SET complete = 0 WHERE document_id = ?", (document_id,))
 
-    def add_pages(self, entries: Sequence[PageEntry], names: Mapping[int, str]) -> None:
-        """Write pages, their text and their vectors; `names` are the documents' file names, by id."""
+    def add_pages(self, entries: Sequence[PageEntry]) -> None:
+        """Write pages, their text and their vectors."""
         first_ids = self._write_vectors([entry for entry in entries if entry.vectors is not None])
         self._on_step("vectors")
         for entry in entries:
             page_id = self._insert_page(entry)
             if self._with_text and entry.content.words:
-                self._insert_text(page_id, entry, names[entry.document_id])
+                self._insert_text(page_id, entry)
             if entry.image_key is not None:
                 vector_ids = self.catalog.find_vectors(entry.image_key) or first_ids[entry.image_key]
                 self._link_vectors(page_id, vector_ids)
@@ -198,10 +202,10 @@ class CollectionWriter:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
-    def _insert_text(self, page_id: int, entry: PageEntry, name: str) -> None:
+    def _insert_text(self, page_id: int, entry: PageEntry) -> None:
         info = self.catalog.document_info(entry.document_id)
         headings = headings_above(info.outline, entry.content.number)
-        columns = index_columns((word.text for word in entry.content.words), info.title, name, headings)
+        columns = index_columns((word.text for word in entry.content.words), info.title, entry.name, headings)
         self.catalog.db.execute(
             "INSERT INTO page_text (rowid, body, context, pairs) VALUES (?, ?, ?, ?)", (page_id, *columns)
         )
@@ -267,8 +271,3 @@ def headings_above(outline: Sequence[Heading], number: int) -> list[str]:
             open_headings = [above for above in open_headings if above.level < heading.level]
         open_headings.append(heading)
     return list(dict.fromkeys(heading.title for heading in open_headings))
-
-
-def split_name(name: str) -> str:
-    """The file's own name out of its path: `reports/2023.pdf` gives `2023.pdf`."""
-    return PurePosixPath(name).name

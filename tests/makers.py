@@ -92,7 +92,7 @@ def make_slow_pdf(path: Path) -> Path:
     return make_raw_pdf(path, b"/X Do\n" * 10, resources="/XObject << /X 5 0 R >>", extra=forms)
 
 
-def make_hungry_pdf(path: Path, megabytes: int = 400) -> Path:
+def make_hungry_pdf(path: Path, megabytes: int = 150) -> Path:
     """A page whose one word takes so many megabytes once it is unpacked; the file itself stays small."""
     packer = zlib.compressobj(1)
     packed = packer.compress(b"BT /F1 9 Tf (") + b"".join(packer.compress(b"a" * 1_000_000) for _ in range(megabytes))

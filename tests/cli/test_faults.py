@@ -91,7 +91,7 @@ def test_a_page_that_eats_memory_is_given_up_and_the_others_are_read(moca: Moca,
     for number in range(1, 5):
         (docs / f"a{number}.pdf").write_bytes(hungry + b"%% %d\n" % number)  # the reader's next page is a good one
         make_pdf(docs / f"b{number}.pdf", [f"{PAGE_WORDS[number]} {number}"])
-    options = ["--jobs", "1", "--set", "page_memory_mb=200"]
+    options = ["--jobs", "1", "--set", "page_memory_mb=128"]
     outcome = moca("index", docs, "--json", *options)
     assert (outcome.code, outcome.codes) == (3, {f"a{number}.pdf": "page_memory" for number in range(1, 5)})
     assert moca.pages() == {"good.pdf": 2} | {f"b{number}.pdf": 1 for number in range(1, 5)}
@@ -139,7 +139,8 @@ def test_a_reader_that_starts_slowly_takes_none_of_a_pages_time(moca: Moca, docs
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(slow_start)
     options = ["-c", moca.collection, "--json", "--set", "page_timeout_s=1"]
-    outcome = run_apart("index", docs, *options, PYTHONPATH=str(tmp_path / "site"))
+    search_path = os.pathsep.join(filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH")]))
+    outcome = run_apart("index", docs, *options, PYTHONPATH=search_path)
     assert (outcome.code, outcome.codes) == (0, {})
 
 

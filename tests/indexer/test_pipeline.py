@@ -144,13 +144,14 @@ def test_a_file_that_breaks_shows_its_old_pages_no_more(pdfs: Path, tmp_path: Pa
         assert collection.search("heating") == []
 
 
-def test_failed_files_are_tried_again_when_asked(pdfs: Path, tmp_path: Path) -> None:
+def test_locked_files_are_tried_again_when_a_password_is_given(pdfs: Path, tmp_path: Path) -> None:
     source = pymupdf.open(pdfs / "energy.pdf")
     source.save(pdfs / "locked.pdf", encryption=pymupdf.PDF_ENCRYPT_AES_256, user_pw="open")
     age(pdfs)
     assert index_documents([pdfs], tmp_path / "c").failed[0].code == "password_required"
-    assert index_documents([pdfs], tmp_path / "c", passwords=["open"]).failed[0].code == "password_required"
-    report = index_documents([pdfs], tmp_path / "c", passwords=["open"], retry_failed=True)
+    assert index_documents([pdfs], tmp_path / "c", passwords=["shut"]).failed[0].code == "password_wrong"
+    assert index_documents([pdfs], tmp_path / "c").failed[0].code == "password_wrong"
+    report = index_documents([pdfs], tmp_path / "c", passwords=["open"])
     assert (report.failed, report.documents) == ([], 4)
 
 
