@@ -222,12 +222,9 @@ class Catalog:
         return int(self.db.execute("SELECT coalesce(max(vector_id) + 1, 0) FROM vectors").fetchone()[0])
 
     def dead_rows(self) -> Ids:
-        """Rows of the shards that must not be found: tombstones, and ids that repair has dropped."""
-        dead = [row[0] for row in self.db.execute("SELECT vector_id FROM vectors WHERE live = 0")]
-        if self.num_rows() > self.db.execute("SELECT count(*) FROM vectors").fetchone()[0]:
-            known = {row[0] for row in self.db.execute("SELECT vector_id FROM vectors")}
-            dead.extend(set(range(self.num_rows())) - known)
-        return np.array(sorted(dead), dtype=np.int64)
+        """Rows of the shards that must not be found: what was deleted, and what repair has given up."""
+        rows = self.db.execute("SELECT vector_id FROM vectors WHERE live = 0 ORDER BY vector_id")
+        return np.array([row[0] for row in rows], dtype=np.int64)
 
     def vector_ids(self, document_ids: Sequence[int]) -> Ids:
         """Live vectors of these documents' pages."""

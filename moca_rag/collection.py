@@ -225,10 +225,12 @@ class Collection:
         """What ranks the vectors that are committed now; kept while nothing changes."""
         version = self.catalog.version()
         if self._store is None or version != self._store_version:
-            num_rows = self.catalog.num_rows()
-            shards = self.shards()
+            shards, num_rows, dead = self.shards(), self.catalog.num_rows(), self.catalog.dead_rows()
             shards.check(num_rows)
-            self._store = LocalStore(shards, self.path / "index", num_rows, self.catalog.dead_rows())
+            if self._store is not None and self._store.generation == shards.generation:
+                self._store.sync(num_rows, dead)
+            else:
+                self._store = LocalStore(shards, self.path / "index", num_rows, dead)
             self._store_version = version
         return self._store
 

@@ -16,8 +16,8 @@ def hit_at(ranked: Sequence[str], relevant: Collection[str], top_k: int) -> floa
 def chance_at(num_pages: int, num_relevant: int, top_k: int) -> float:
     """What `hit_at` is on average for pages in random order.
 
-    >>> chance_at(100, 1, 1)
-    0.01
+    >>> round(chance_at(100, 1, 1), 4), round(chance_at(100, 2, 10), 4)
+    (0.01, 0.1909)
     """
     top_k = min(top_k, num_pages)
     return 1 - comb(num_pages - num_relevant, top_k) / comb(num_pages, top_k)

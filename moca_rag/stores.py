@@ -134,6 +134,11 @@ class LocalStore:
         with self._changing:
             self._live = _all_but(num_rows, dead)
 
+    @property
+    def generation(self) -> int:
+        """Which set of shards it ranks; a compaction makes another, which needs another store."""
+        return self._shards.generation
+
     def engine(self) -> Engine:
         """How a search without a filter goes: every row scored, every code scanned, or the codes of the lists nearby."""
         return self._engine_of(len(self._live))

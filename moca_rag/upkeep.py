@@ -129,9 +129,13 @@ def _drop_lost(collection: Collection, writer: CollectionWriter) -> None:
     if collection.fingerprint.model is None:
         return
     catalog = collection.catalog
-    for vector_id in _lost_vectors(catalog, collection.shards()).tolist():
+    shards = collection.shards()
+    lost = _lost_vectors(catalog, shards)
+    for run in np.split(lost, np.flatnonzero(np.diff(lost) != 1) + 1) if len(lost) else []:
+        shards.write(int(run[0]), np.zeros((len(run), shards.dimension), np.float32))  # a cut file gets its length back
+    for vector_id in lost.tolist():  # a row's number is never given again: what was built on it stays right
         catalog.db.execute("DELETE FROM page_vectors WHERE vector_id = ?", (vector_id,))
-        catalog.db.execute("DELETE FROM vectors WHERE vector_id = ?", (vector_id,))
+        catalog.db.execute("UPDATE vectors SET live = 0, image_key = randomblob(16) WHERE vector_id = ?", (vector_id,))
     bare = "SELECT page_id FROM pages WHERE page_id NOT IN (SELECT page_id FROM page_vectors)"
     for (document_id,) in catalog.db.execute(
         f"SELECT DISTINCT document_id FROM pages WHERE page_id IN ({bare})"
