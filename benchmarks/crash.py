@@ -1,6 +1,6 @@
 """Measures what `kill -9` costs: index runs killed at times uniform over their duration, resumed, and compared.
 
-    python benchmarks/crash.py FOLDER [--kills 30] [--model FOLDER] [--seed 0]
+    python benchmarks/crash.py FOLDER [--kills 30] [--model FOLDER] [--set KEY=VALUE ...] [--seed 0]
 
 Without a model the collection is a text collection, with one it is hybrid. The median of three uninterrupted runs is the
 measure. Each kill meets a fresh collection; its time is drawn from one of as many equal slices of that duration as there
@@ -36,9 +36,9 @@ TOP_K = 10
 LEAST_COSINE = 0.9999
 STAGES = (
     "start (no collection yet)",
-    "discover (no document opened)",
+    "discover (no document)",
     "open (some documents)",
-    "open (all documents, no page)",
+    "before the first commit of pages",
     "pages (first third)",
     "pages (second third)",
     "pages (last third)",
@@ -90,9 +90,10 @@ class Tally:
 class Trial:
     """One folder of documents, indexed again and again below a folder for collections."""
 
-    def __init__(self, documents: Path, model: str | None, work: Path) -> None:
+    def __init__(self, documents: Path, model: str | None, settings: Sequence[str], work: Path) -> None:
         self.documents = documents
         self.model = model
+        self.settings = settings
         self.work = work
         self.encoder: Encoder | None = None
         self.queries: list[str] = []
@@ -101,6 +102,7 @@ class Trial:
         """`moca index` into the collection of this name."""
         words = [sys.executable, "-c", "from moca_rag.cli.main import main; main()", "index", str(self.documents)]
         words += ["--collection", str(self.work / name), *(["--model", self.model] if self.model else [])]
+        words += [word for setting in self.settings for word in ("--set", setting)]
         return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def finish(self, name: str) -> tuple[int, float, str]:
@@ -286,10 +288,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--model")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for `moca index`")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="moca-crash-") as work:
-        trial = Trial(options.folder.resolve(), options.model, Path(work))
+        trial = Trial(options.folder.resolve(), options.model, options.set, Path(work))
         if options.model:
             from moca_rag.embedder import Embedder
 

@@ -15,7 +15,7 @@ from .discover import find_scopes, make_plan
 from .intake import Intake
 from .pool import Limits, RenderPool, Request
 from .report import IndexReport, IndexSettings, Stopwatch
-from .stream import embed_answers
+from .stream import embed_answers, put_in_order
 
 TEXT_ONLY = "This is a text collection: pages are found by their words. --model FOLDER_OR_HUB_ID adds search by look."
 
@@ -119,7 +119,8 @@ def _run(
     limits = Limits(settings.page_timeout_s, settings.page_memory_mb)
     with RenderPool(min(settings.num_workers, len(works) * 4), limits, passwords) as pool:
         reporter.start("documents", len(works))
-        for answer in pool.read(Request(index, work.files[0].path, 0) for index, work in enumerate(works)):
+        first_looks = pool.read(Request(index, work.files[0].path, 0) for index, work in enumerate(works))
+        for answer in put_in_order(first_looks):
             intake.open(works[answer.request.key], answer)
         watch.lap("open")
         num_pages = sum(len(work.missing) for work in works)

@@ -8,6 +8,17 @@ from moca_rag.records import Encoder, Floats, Pixels
 from .pool import Answer
 
 
+def put_in_order(answers: Iterable[Answer]) -> Iterator[Answer]:
+    """Answers with the keys 0, 1, 2 and on, in this order: names and ids depend on it, and not on which worker was first."""
+    early: dict[int, Answer] = {}
+    following = 0
+    for answer in answers:
+        early[answer.request.key] = answer
+        while following in early:
+            yield early.pop(following)
+            following += 1
+
+
 def embed_answers(
     answers: Iterable[Answer], encoder: Encoder | None, is_known: Callable[[bytes], bool]
 ) -> Iterator[tuple[Answer, Floats | None]]:
