@@ -112,14 +112,13 @@ class Trial:
         complaints = process.communicate()[1].decode(errors="replace").strip().splitlines()
         return process.returncode, time.perf_counter() - began, complaints[-1] if complaints else ""
 
-    def kill(self, name: str, seconds: float) -> int | None:
-        """Start a run and kill it after so many seconds; its exit code where it had ended by then."""
+    def kill(self, name: str, seconds: float) -> tuple[int | None, str]:
+        """Start a run and kill it after so many seconds; its exit code where it had ended by then, and what it said."""
         process = self.start(name)
         time.sleep(seconds)
         code = process.poll()
         process.kill()
-        process.communicate()
-        return code
+        return code, process.communicate()[1].decode(errors="replace").strip()
 
     def progress(self, name: str) -> Progress:
         """What is committed in the collection of this name."""
@@ -229,11 +228,11 @@ def run_trials(trial: Trial, num_kills: int, seed: int) -> None:
     too_late = number = 0
     while number < num_kills:
         moment = (number + draw.random()) * duration / num_kills
-        ended = trial.kill("killed", moment)
+        ended, said = trial.kill("killed", moment)
         if ended is not None:
             too_late += 1
             if ended != code:
-                sys.exit(f"a run ended by itself with {ended}, the uninterrupted one with {code}")
+                sys.exit(f"a run ended by itself with {ended}, the uninterrupted one with {code}: {said}")
         else:
             number += 1
             settle(trial, tallies, code, goal, whole)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from .attention import PACKED_ATTENTION, count_calls
-from .checkpoint import one_line, read_values
-from .errors import ModelError
+from .checkpoint import read_values
+from .errors import ModelError, one_line
 from .inputs import Pack, TokenSequence, VisionTokens, rope_positions
 from .pixels import MERGE_SIDE, PATCH_SIDE, PIXEL_MEAN, PIXEL_STD, TEMPORAL_COPIES
 from .pooling import mean_pool

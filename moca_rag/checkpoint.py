@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, ModelError
+from .errors import ConfigError, ModelError, one_line
 from .records import ModelCard, PixelBudget
 
 PAGE_PROMPT = "Represent the given document image."
@@ -206,15 +206,6 @@ def read_values(folder: Path) -> dict[str, Any]:
     if not isinstance(text, dict) or type(text.get("hidden_size")) is not int or text["hidden_size"] < 1:
         raise ModelError(f"{path} is no usable config (no hidden_size of the text layers): copy it again")
     return values
-
-
-def one_line(error: Exception) -> str:
-    """What a foreign error says, on one short line.
-
-    >>> one_line(ValueError("first\\n  second"))
-    'ValueError: first second'
-    """
-    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -43,3 +43,12 @@ class LockedError(CollectionError):
 
 class FingerprintError(CollectionError):
     """The collection was made with other settings than those asked for."""
+
+
+def one_line(error: BaseException) -> str:
+    """What a foreign error says, on one short line; its class where it says nothing.
+
+    >>> one_line(ValueError("first\\n  second")), one_line(MemoryError())
+    ('first second', 'MemoryError')
+    """
+    return " ".join(str(error).split())[:160] or type(error).__name__

@@ -8,8 +8,7 @@ from typing import Self
 import numpy as np
 from tokenizers import Tokenizer
 
-from .checkpoint import one_line
-from .errors import ModelError
+from .errors import ModelError, one_line
 from .pixels import MERGE_SIDE, PATCH_SIDE, fit_image, patchify
 from .records import Ids, PixelBudget, Pixels
 

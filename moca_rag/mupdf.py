@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pymupdf
 
-from .errors import DocumentError
+from .errors import DocumentError, one_line
+from .pixels import target_size
 from .records import Box, DocumentInfo, Heading, PageContent, PixelBudget, Pixels, Word
-from .render import first_line, target_size
 from .textlayer import clean_word, join_hyphens
 
 METADATA_KEYS = ("author", "subject", "keywords", "creationDate", "modDate")
@@ -49,7 +49,7 @@ class PdfDocument:
             raise
         except Exception as error:  # as above
             code = "page_memory" if "alloc (" in str(error) else "page_broken"  # malloc, calloc, realloc
-            raise DocumentError(f"page {number} cannot be read: {first_line(error)}", code) from error
+            raise DocumentError(f"page {number} cannot be read: {one_line(error)}", code) from error
 
     def close(self) -> None:
         """Let go of the file."""
@@ -59,7 +59,7 @@ class PdfDocument:
 def _document_error(error: Exception) -> DocumentError:
     if isinstance(error, pymupdf.EmptyFileError):
         return DocumentError("the file is empty", "empty_file")
-    reason = first_line(error)
+    reason = one_line(error)
     if isinstance(error, pymupdf.FileDataError):
         return DocumentError("is broken beyond repair: nothing in it can be read as a PDF", "broken")
     if "password" in reason or "closed or encrypted" in reason:

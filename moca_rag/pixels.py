@@ -1,4 +1,4 @@
-"""Turns pictures into the uint8 patch rows that a Qwen2.5-VL vision tower reads; needs numpy and Pillow only."""
+"""At which size a page is drawn, and how its pixels become the patch rows that a Qwen2.5-VL vision tower reads."""
 
 import math
 
@@ -12,6 +12,9 @@ PATCH_SIDE = 14
 MERGE_SIDE = 2
 TEMPORAL_COPIES = 2
 MAX_ASPECT_RATIO = 200
+DOTS_PER_INCH = 200
+POINTS_PER_INCH = 72
+MAX_DRAWN_ASPECT = 100  # a page longer than this is squeezed: its pixels would be single lines
 
 # The mean and deviation of CLIP's training images, as in Qwen2.5-VL's own image processor.
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -42,6 +45,27 @@ def smart_resize(height: int, width: int, budget: PixelBudget) -> tuple[int, int
         new_height = math.ceil(height * grow / factor) * factor
         new_width = math.ceil(width * grow / factor) * factor
     return new_height, new_width
+
+
+def target_size(width: float, height: float, pixels: PixelBudget) -> tuple[int, int]:
+    """Pixels (height, width) at which a page of this size in points is drawn once: its
+    `smart_resize` at 200 dpi (988 visual tokens for A4, 1,008 for Letter).
+
+    Absurd sizes (zero, negative, a million points) are clamped to the nearest page that can be drawn.
+
+    >>> target_size(612, 792, PixelBudget())
+    (1008, 784)
+    """
+    width, height = max(width, 1.0), max(height, 1.0)
+    width, height = max(width, height / MAX_DRAWN_ASPECT), max(height, width / MAX_DRAWN_ASPECT)
+    scale = min(DOTS_PER_INCH / POINTS_PER_INCH, 20_000 / max(width, height))
+    return smart_resize(max(round(height * scale), 1), max(round(width * scale), 1), pixels)
+
+
+def image_size(width: int, height: int, pixels: PixelBudget) -> tuple[int, int]:
+    """Pixels (height, width) at which a picture of this size is seen by an encoder."""
+    width, height = max(width, height // MAX_DRAWN_ASPECT, 1), max(height, width // MAX_DRAWN_ASPECT, 1)
+    return smart_resize(height, width, pixels)
 
 
 def fit_image(image: Pixels, budget: PixelBudget) -> Pixels:

@@ -12,14 +12,11 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import DocumentError
-from .pixels import smart_resize
+from .errors import DocumentError, one_line
+from .pixels import POINTS_PER_INCH, image_size
 from .records import DocumentInfo, PageContent, PixelBudget, Pixels
 
 RENDERER = "pymupdf"
-DOTS_PER_INCH = 200  # METHOD: a page's target size is smart_resize of the page at 200 dpi
-POINTS_PER_INCH = 72
-MAX_ASPECT = 100  # a page longer than this is squeezed: its pixels would be single lines
 MAX_IMAGE_PIXELS = 400_000_000  # 1.2 GB once decoded: beyond it a file is an attack or a mistake
 IMAGE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 SUFFIXES = frozenset({".pdf", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
@@ -42,20 +39,6 @@ class OpenDocument(Protocol):
     def close(self) -> None:
         """Let go of the file."""
         ...
-
-
-def target_size(width: float, height: float, pixels: PixelBudget) -> tuple[int, int]:
-    """Pixels (height, width) at which a page of this size in points is drawn (METHOD, section 4).
-
-    Absurd sizes (zero, negative, a million points) are clamped to the nearest page that can be drawn.
-
-    >>> target_size(612, 792, PixelBudget())
-    (1008, 784)
-    """
-    width, height = max(width, 1.0), max(height, 1.0)
-    width, height = max(width, height / MAX_ASPECT), max(height, width / MAX_ASPECT)
-    scale = min(DOTS_PER_INCH / POINTS_PER_INCH, 20_000 / max(width, height))
-    return smart_resize(max(round(height * scale), 1), max(round(width * scale), 1), pixels)
 
 
 def open_document(path: Path, passwords: Sequence[str] = ()) -> OpenDocument:
@@ -89,7 +72,7 @@ class ImageDocument:
         except Image.DecompressionBombError as error:
             raise DocumentError("the picture has too many pixels", "too_large") from error
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-            raise DocumentError(f"the picture is broken: {first_line(error)}", "broken") from error
+            raise DocumentError(f"the picture is broken: {one_line(error)}", "broken") from error
         self.info = DocumentInfo("image", frames, "", {}, ())
 
     def read_page(self, number: int, pixels: PixelBudget | None) -> PageContent:
@@ -106,7 +89,7 @@ class ImageDocument:
                 width, height = height, width
             image = None if pixels is None else resize_image(upright, pixels)
         except (OSError, ValueError, SyntaxError, EOFError) as error:
-            raise DocumentError(f"the picture is broken: {first_line(error)}", "broken") from error
+            raise DocumentError(f"the picture is broken: {one_line(error)}", "broken") from error
         return PageContent(number, width * points, height * points, (), image)
 
     def close(self) -> None:
@@ -122,12 +105,6 @@ def read_image(path: Path, pixels: PixelBudget) -> Pixels:
     return image
 
 
-def image_size(width: int, height: int, pixels: PixelBudget) -> tuple[int, int]:
-    """Pixels (height, width) at which a picture of this size is seen by an encoder."""
-    width, height = max(width, height // MAX_ASPECT, 1), max(height, width // MAX_ASPECT, 1)
-    return smart_resize(height, width, pixels)
-
-
 def resize_image(image: Image.Image, pixels: PixelBudget) -> Pixels:
     """Pixels [H, W, 3] of a picture at its target size; what is transparent becomes white paper."""
     rows, columns = image_size(*image.size, pixels)
@@ -138,12 +115,6 @@ def resize_image(image: Image.Image, pixels: PixelBudget) -> Pixels:
     elif image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return np.asarray(image.convert("RGB").resize((columns, rows), Image.Resampling.BICUBIC), dtype=np.uint8)
-
-
-def first_line(error: BaseException) -> str:
-    """What a library said, as one line without its own class names."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def _dots_per_inch(image: Image.Image) -> float:

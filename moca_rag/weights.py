@@ -8,8 +8,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .checkpoint import list_weights, one_line
-from .errors import ModelError
+from .checkpoint import list_weights
+from .errors import ModelError, one_line
 
 # What training leaves beside the encoder: the language head, and the decoder of masked autoencoding.
 KNOWN_EXTRAS = ("lm_head.", "mae_decoder.", "mae_proj.")

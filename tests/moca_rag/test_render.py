@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from moca_rag.errors import DocumentError
+from moca_rag.pixels import target_size
 from moca_rag.records import DocumentInfo, PageContent, PixelBudget
-from moca_rag.render import open_document, read_image, target_size
+from moca_rag.render import open_document, read_image
 from tests.fakes import write_pdf
 
 BUDGET = PixelBudget()
