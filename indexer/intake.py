@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from moca_rag.errors import DocumentError
 from moca_rag.progress import Reporter
-from moca_rag.records import Failure, Floats, PixelBudget
+from moca_rag.records import DocumentInfo, Failure, Floats, PixelBudget
 from moca_rag.writer import CollectionWriter, PageEntry
 
 from .discover import NO_TIME, Candidate, Plan
@@ -24,7 +24,6 @@ class Work:
     files: list[Candidate]
     document_id: int = 0
     missing: list[int] = field(default_factory=list)
-    num_committed: int = 0
     num_pages: int = 0
     left: int = 0
     failures: list[Failure] = field(default_factory=list)
@@ -106,6 +105,7 @@ class Intake:
         for file in plan.candidates:
             groups.setdefault(file.sha256, Work([])).files.append(file)
         opened: list[Work] = []
+        failed = {failure.path for _, failure, _ in self._catalog.failures()}
         with writer.transaction():
             roots = [*(file.root for file in plan.candidates), *(root for root, _, _ in plan.unreadable)]
             self._roots = {root: writer.add_root(root) for root in dict.fromkeys(roots)}
@@ -119,7 +119,7 @@ class Intake:
                 writer.add_failure(self._root(root), failure, stat)
             for sha256, work in groups.items():
                 known = self._catalog.find_document(sha256)
-                if known is not None and known[1] and not self._has_failures(work):
+                if known is not None and known[1] and not any(file.relative in failed for file in work.files):
                     work.document_id = known[0]
                     self._link(work)
                 else:
@@ -133,25 +133,25 @@ class Intake:
         """Keep failures for the report, each once: a commit that was stopped is tried again."""
         self._failed |= {(failure.path, failure.page): failure for failure in failures}
 
-    def _has_failures(self, work: Work) -> bool:
-        failed = {failure.path for _, failure, _ in self._catalog.failures()}
-        return any(file.relative in failed for file in work.files)
-
-    def open(self, work: Work, answer: Answer) -> None:
-        """Take a document's description, or the reason why it has none."""
-        if answer.info is None:
-            assert answer.error is not None
-            self._refuse(work, answer.error)
-            return
+    def open(self, looks: Sequence[tuple[Work, Answer]]) -> None:
+        """Take documents' descriptions, or the reasons why they have none."""
         with self._writer.transaction():
-            work.document_id = self._writer.add_document(work.files[0].sha256, answer.info)
-            for file in work.files:
-                if file.known is None:  # a changed file shows its old pages until the new ones are complete
-                    self._link_one(work, file)
-                self._writer.clear_failures(self._root(file.root), file.relative)
+            for work, answer in looks:
+                if answer.info is None:
+                    assert answer.error is not None
+                    self._refuse(work, answer.error)
+                else:
+                    self._open_one(work, answer.info)
+
+    def _open_one(self, work: Work, info: DocumentInfo) -> None:
+        work.document_id = self._writer.add_document(work.files[0].sha256, info)
+        for file in work.files:
+            if file.known is None:  # a changed file shows its old pages until the new ones are complete
+                self._link_one(work, file)
+            self._writer.clear_failures(self._root(file.root), file.relative)
         committed = self._catalog.page_numbers(work.document_id)
-        work.num_pages, work.num_committed = answer.info.num_pages, len(committed)
-        work.missing = [number for number in range(1, answer.info.num_pages + 1) if number not in committed]
+        work.num_pages = info.num_pages
+        work.missing = [number for number in range(1, info.num_pages + 1) if number not in committed]
         work.left = len(work.missing)
         self._works[work.document_id] = work
         if not work.missing:
@@ -228,10 +228,9 @@ class Intake:
             failure = Failure(file.relative, 0, error.code, str(error))
             self._note([failure])
             stat = file.stat if error.code != "changed" else (0, NO_TIME)
-            with self._writer.joined_transaction():
-                self._writer.drop_path(self._root(file.root), file.relative)
-                self._writer.clear_failures(self._root(file.root), file.relative)
-                self._writer.add_failure(self._root(file.root), failure, stat)
+            self._writer.drop_path(self._root(file.root), file.relative)
+            self._writer.clear_failures(self._root(file.root), file.relative)
+            self._writer.add_failure(self._root(file.root), failure, stat)
         if not work.failures:
             self._reporter.failed()
             self._reporter.advance("documents")

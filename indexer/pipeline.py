@@ -15,7 +15,7 @@ from .discover import find_scopes, make_plan
 from .intake import Intake
 from .pool import Limits, RenderPool, Request
 from .report import IndexReport, IndexSettings, Stopwatch
-from .stream import embed_answers, put_in_order
+from .stream import embed_answers, make_batches, put_in_order
 
 TEXT_ONLY = "This is a text collection: pages are found by their words. --model FOLDER_OR_HUB_ID adds search by look."
 
@@ -120,8 +120,8 @@ def _run(
     with RenderPool(min(settings.num_workers, len(works) * 4), limits, passwords) as pool:
         reporter.start("documents", len(works))
         first_looks = pool.read(Request(index, work.files[0].path, 0) for index, work in enumerate(works))
-        for answer in put_in_order(first_looks):
-            intake.open(works[answer.request.key], answer)
+        for answers in make_batches(put_in_order(first_looks), settings.commit_pages):
+            intake.open([(works[answer.request.key], answer) for answer in answers])
         watch.lap("open")
         num_pages = sum(len(work.missing) for work in works)
         reporter.start("pages", num_pages)
@@ -132,8 +132,8 @@ def _run(
         pixels = None if encoder is None or opened.fingerprint.model is None else encoder.card.pixels
         encoder = None if pixels is None else encoder
         watch.lap("model")
-        answers = watch.timed(pool.read(intake.requests(works, pixels)), "render", "embed" if encoder else "commit")
-        pairs = embed_answers(answers, encoder, opened.catalog.has_vectors)
+        pages = watch.timed(pool.read(intake.requests(works, pixels)), "render", "embed" if encoder else "commit")
+        pairs = embed_answers(pages, encoder, opened.catalog.has_vectors)
         for answer, embedding in watch.timed(pairs, "embed", "commit"):
             intake.take(answer, embedding)
 

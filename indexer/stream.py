@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from moca_rag.records import Encoder, Floats, Pixels
 
@@ -17,6 +18,13 @@ def put_in_order(answers: Iterable[Answer]) -> Iterator[Answer]:
         while following in early:
             yield early.pop(following)
             following += 1
+
+
+def make_batches(answers: Iterable[Answer], size: int) -> Iterator[list[Answer]]:
+    """Lists of `size` answers, the last one shorter."""
+    iterator = iter(answers)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 def embed_answers(

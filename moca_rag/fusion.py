@@ -6,7 +6,10 @@ from typing import TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 DEPTH = 100  # a ranking's scores are scaled over its own best hundred
-WEIGHTS: Mapping[str, float] = {"vision": 0.5, "text": 0.5}  # half and half: neither is the better one on every kind of question
+WEIGHTS: Mapping[str, float] = {
+    "vision": 0.5,
+    "text": 0.5,
+}  # half and half: neither is the better one on every kind of question
 
 
 def fuse(

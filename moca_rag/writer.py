@@ -61,15 +61,6 @@ class CollectionWriter:
             raise
         self._on_step("committed")
 
-    @contextmanager
-    def joined_transaction(self) -> Iterator[None]:
-        """A part of the transaction under way; a transaction of its own where there is none."""
-        if self.catalog.db.in_transaction:
-            yield
-        else:
-            with self.transaction():
-                yield
-
     # -- roots and files ----------------------------------------------------------------------------------------------
 
     def add_root(self, path: Path) -> int:
