@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from moca_rag.collection import Collection, is_collection
+from moca_rag.collection import Collection, is_collection, restore_collection
 from moca_rag.errors import ConfigError
-from moca_rag.fingerprint import Fingerprint, check_fingerprint
+from moca_rag.fingerprint import Fingerprint, check_fingerprint, read_fingerprint
 from moca_rag.progress import Reporter, SilentReporter
 from moca_rag.records import Encoder, Failure, Mode
 from moca_rag.render import RENDERER, renderer_version
@@ -41,13 +41,14 @@ def index_documents(
     was made with other settings, LockedError while another process writes it.
     """
     folder = Path(collection)
-    wanted = None if encoder is None and mode is None and is_collection(folder) else plan_fingerprint(encoder, mode)
-    settings, reporter, watch = settings or IndexSettings(), reporter or SilentReporter(), Stopwatch()
+    restore_collection(folder)
     new = not is_collection(folder)
+    wanted = plan_fingerprint(encoder, mode, None if new else read_fingerprint(folder))
+    settings, reporter, watch = settings or IndexSettings(), reporter or SilentReporter(), Stopwatch()
     with Collection.writing(folder, wanted) as (opened, writer):
         if new and opened.fingerprint.model is None:
             reporter.say(TEXT_ONLY)
-        check_fingerprint(opened.fingerprint, wanted or plan_renewal(opened.fingerprint), folder)
+        check_fingerprint(opened.fingerprint, wanted, folder)
         scopes = find_scopes([Path(path) for path in paths], opened.catalog)
         reporter.start("looking", None)
         plan = make_plan(scopes, opened.catalog, prune=prune, retry=choose_retries(retry_failed, passwords))
@@ -127,10 +128,8 @@ def _run(
         reporter.start("pages", num_pages)
         if not num_pages:
             return
-        if opened.fingerprint.model is not None:
-            encoder = encoder or opened.encoder
-        pixels = None if encoder is None or opened.fingerprint.model is None else encoder.card.pixels
-        encoder = None if pixels is None else encoder
+        encoder = None if opened.fingerprint.model is None else encoder or opened.encoder
+        pixels = None if encoder is None else encoder.card.pixels
         watch.lap("model")
         pages = watch.timed(pool.read(intake.requests(works, pixels)), "render", "embed" if encoder else "commit")
         pairs = embed_answers(pages, encoder, opened.catalog.has_vectors)
@@ -143,15 +142,15 @@ def choose_retries(retry_failed: bool, passwords: Sequence[str]) -> Callable[[Fa
     return lambda failure: retry_failed or (bool(passwords) and failure.code.startswith("password"))
 
 
-def plan_renewal(fingerprint: Fingerprint) -> Fingerprint:
-    """The fingerprint of an existing collection as today's program would make it, with the model it has."""
-    return Fingerprint(fingerprint.mode, RENDERER, renderer_version(), model=fingerprint.model)
+def plan_fingerprint(encoder: Encoder | None, mode: Mode | None, existing: Fingerprint | None = None) -> Fingerprint:
+    """What a collection would be made with now: hybrid with a model, text without; what is not named stays as it is.
 
-
-def plan_fingerprint(encoder: Encoder | None, mode: Mode | None) -> Fingerprint:
-    """What a new collection would be made with: hybrid with a model, text without."""
-    chosen: Mode = mode or ("text" if encoder is None else "hybrid")
-    if chosen != "text" and encoder is None:
+    Raises ConfigError on a mode that needs a model where none is known.
+    """
+    before = existing.mode if existing is not None and (encoder is None or existing.model is not None) else None
+    chosen: Mode = mode or before or ("text" if encoder is None else "hybrid")
+    known = None if existing is None else existing.model
+    model = None if chosen == "text" else known if encoder is None else encoder.card
+    if chosen != "text" and model is None:
         raise ConfigError(f"--mode {chosen} needs a model: name one with --model FOLDER_OR_HUB_ID")
-    model = None if chosen == "text" or encoder is None else encoder.card
     return Fingerprint(chosen, RENDERER, renderer_version(), model=model)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from moca_rag.collection import Collection, holds_documents, is_collection, restore_collection
+from moca_rag.deferred import DeferredEmbedder
 from moca_rag.errors import CollectionError, ConfigError
-from moca_rag.fingerprint import read_fingerprint
+from moca_rag.fingerprint import Fingerprint, read_fingerprint
 from moca_rag.locks import WriteLock
 from moca_rag.records import Encoder
 
-from .pipeline import index_documents
+from .pipeline import index_documents, plan_fingerprint
 from .report import IndexReport
 
 
@@ -37,8 +38,10 @@ def rebuild_collection(
             raise ConfigError(
                 "the old collection does not say what it was made of: `moca index --rebuild FOLDER_OF_PDFS`"
             )
-        if encoder is None and options["mode"] is None:
-            encoder = _own_encoder(folder)
+        before = _read_settings(folder)
+        if encoder is None and before is not None and options["mode"] != "text":
+            encoder = None if before.model is None else DeferredEmbedder(before.model.name)
+            options = options | {"mode": options["mode"] or before.mode}
         _drop_other(fresh, encoder, options)
         report = index_documents(paths, fresh, encoder, **options)
         _carry_tags(old.tags, fresh)
@@ -67,16 +70,11 @@ def _read_old(folder: Path) -> _Old:
         return _Old([], {})
 
 
-def _own_encoder(folder: Path) -> Encoder | None:
+def _read_settings(folder: Path) -> Fingerprint | None:
     try:
-        card = read_fingerprint(folder).model
+        return read_fingerprint(folder)
     except CollectionError:
         return None
-    if card is None:
-        return None
-    from moca_rag.deferred import DeferredEmbedder
-
-    return DeferredEmbedder(card.name)
 
 
 def _drop_other(fresh: Path, encoder: Encoder | None, options: dict[str, Any]) -> None:
@@ -84,12 +82,8 @@ def _drop_other(fresh: Path, encoder: Encoder | None, options: dict[str, Any]) -
     if not is_collection(fresh):
         shutil.rmtree(fresh, ignore_errors=True)
         return
-    from .pipeline import plan_fingerprint
-
-    try:
-        same = not read_fingerprint(fresh).differences(plan_fingerprint(encoder, options["mode"]))
-    except CollectionError:
-        same = False
+    made_with = _read_settings(fresh)
+    same = made_with is not None and not made_with.differences(plan_fingerprint(encoder, options["mode"]))
     if not same:
         shutil.rmtree(fresh)
 

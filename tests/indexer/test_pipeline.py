@@ -6,6 +6,7 @@ from pathlib import Path
 import pymupdf
 import pytest
 from moca_rag.indexer.pipeline import index_documents, preview_documents
+from moca_rag.indexer.rebuild import rebuild_collection
 from moca_rag.indexer.report import IndexReport
 from PIL import Image
 
@@ -250,3 +251,25 @@ def test_a_page_that_came_back_uses_its_old_vector(pdfs: Path, tmp_path: Path) -
     assert encoder.num_pages == 4
     with Collection.open(tmp_path / "c", encoder=encoder) as collection:
         assert collection.search("blue", mode="vision", top_k=1)[0].document == "deep/water.pdf"
+
+
+def test_what_a_later_run_does_not_name_stays_as_it_is(pdfs: Path, tmp_path: Path) -> None:
+    index_documents([pdfs], tmp_path / "c", ColourEncoder(), mode="vision")
+    for options in ({}, {"mode": "vision"}):
+        assert index_documents([pdfs], tmp_path / "c", **options).unchanged == 3
+        assert index_documents([pdfs], tmp_path / "c", ColourEncoder(), **options).unchanged == 3
+    with pytest.raises(FingerprintError, match="mode: vision -> text"):
+        index_documents([pdfs], tmp_path / "c", mode="text")
+    with pytest.raises(ConfigError, match="needs a model"):
+        index_documents([pdfs], tmp_path / "new", mode="vision")
+
+
+def test_a_rebuild_keeps_mode_model_roots_and_tags(pdfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moca_rag.indexer.rebuild.DeferredEmbedder", lambda name: ColourEncoder())
+    index_documents([pdfs], tmp_path / "c", ColourEncoder(), mode="vision", tags={"year": "2023"})
+    options = {"mode": None, "passwords": (), "settings": None, "reporter": None, "tags": {}}
+    report = rebuild_collection([], tmp_path / "c", None, options)
+    assert (report.added, report.mode) == (3, "vision")
+    with Collection.open(tmp_path / "c", encoder=ColourEncoder()) as collection:
+        assert len(collection.search("red", where={"year": "2023"})) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "pdfs"]
