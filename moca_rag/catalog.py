@@ -290,5 +290,7 @@ def explain(error: sqlite3.DatabaseError, path: Path) -> CollectionError:
     elif "readonly" in reason or "unable to open" in reason:
         advice = "the folder cannot be written: check its permissions"
     else:
-        advice = "run `moca verify` to see what is left, or make it anew with `moca index --rebuild FOLDER_OF_PDFS`"
+        advice = (
+            "run `moca verify --repair` to save what can be read, or make it anew with `moca index --rebuild FOLDER`"
+        )
     return CollectionError(f"{path}: {reason}: {advice}")

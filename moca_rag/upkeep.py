@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from .catalog import SHOWN, Catalog
-from .collection import Collection
+from .collection import CATALOG_NAME, Collection
 from .errors import CollectionError
+from .locks import WriteLock
 from .records import Ids
+from .salvage import find_fault, salvage_catalog
 from .terms import index_columns
 from .textlayer import unpack_words
 from .vectors import Shards, delete_generation, list_generations
@@ -44,21 +46,37 @@ def verify_collection(folder: Path, *, repair: bool = False) -> Verdict:
     """Hold catalog, shards and text index against each other; every vector is compared with its checksum.
 
     With `repair`, lost vectors and their pages are dropped and their documents reopened, so that the next
-    `moca index` reads just these again; a damaged text index is made anew from the pages. Raises CollectionError where
-    the catalog itself cannot be read: then only `--rebuild` helps.
+    `moca index` reads just these again; a damaged text index is made anew from the pages, and a damaged catalog from the
+    rows that can be read. Raises CollectionError where none can: then only `--rebuild` helps.
     """
     if not repair:
         with Collection.open(folder) as collection:
             return _verify(collection)
+    salvaged = _salvage(folder)
     with Collection.writing(folder) as (collection, writer):
         verdict = _verify(collection)
         with writer.transaction():
             _drop_lost(collection, writer)
             _mend_text(collection, writer)
+        verdict.problems[:0] = salvaged
         if verdict.problems:
             shutil.rmtree(folder / "index", ignore_errors=True)
         verdict.repaired = bool(verdict.problems)
         return verdict
+
+
+def _salvage(folder: Path) -> list[str]:
+    """Replace the catalog if SQLite finds it damaged; what was done, in words."""
+    path = folder / CATALOG_NAME
+    lock = WriteLock(folder / "lock")
+    try:
+        fault = find_fault(path) if path.is_file() else None
+        if fault is None:
+            return []
+        saved = salvage_catalog(path)
+        return [f"catalog: {fault}; saved {saved['documents']} documents, {saved['pages']} pages"]
+    finally:
+        lock.release()
 
 
 def _verify(collection: Collection) -> Verdict:

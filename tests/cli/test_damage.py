@@ -83,7 +83,7 @@ def test_a_damaged_catalog_is_refused_in_one_line_and_rebuilt(moca: Moca, docs: 
         ["show", "00.pdf#1"],
         ["rm", "00.pdf"],
         ["verify"],
-        ["verify", "--repair"],
+        *([] if where == "middle" else [["verify", "--repair"]]),
         ["compact"],
         ["index", docs],
         ["index", docs, "--dry-run"],
@@ -93,6 +93,33 @@ def test_a_damaged_catalog_is_refused_in_one_line_and_rebuilt(moca: Moca, docs: 
         assert "catalog.sqlite" in outcome.complaint, command
         assert "--rebuild" in outcome.complaint, command
     assert moca(*REBUILD, docs).code == 0
+    assert (moca.pages(), moca.hits("ferry timber")) == (before, expected)
+
+
+def test_a_catalog_damaged_in_the_middle_is_saved_as_far_as_it_can_be_read(moca: Moca, docs: Path) -> None:
+    before, expected = moca.pages(), moca.hits("ferry timber")
+    spoil(moca.collection / "catalog.sqlite", "middle")
+    repaired = moca("verify", "--repair")
+    assert (repaired.code, "saved 14 documents" in repaired.out) == (0, True)
+    assert moca("index", docs).code == 0
+    assert (moca.pages(), moca.hits("ferry timber")) == (before, expected)
+    assert moca("verify").code == 0
+
+
+@pytest.mark.parametrize("where", ["middle", "header", "all", "truncated", "empty", "gone"])
+def test_a_damaged_catalog_is_repaired_or_left_as_it_is(moca: Moca, docs: Path, where: str) -> None:
+    before, expected = moca.pages(), moca.hits("ferry timber")
+    catalog = moca.collection / "catalog.sqlite"
+    catalog.unlink() if where == "gone" else spoil(catalog, where)
+    damaged = catalog.read_bytes() if catalog.exists() else None
+    outcome = moca("verify", "--repair")
+    if outcome.code:
+        assert "--rebuild" in outcome.complaint
+        assert (catalog.read_bytes() if catalog.exists() else None) == damaged
+        return
+    assert moca("verify").code == 0
+    assert moca.pages().keys() <= before.keys()
+    assert moca("index", docs).code == 0
     assert (moca.pages(), moca.hits("ferry timber")) == (before, expected)
 
 

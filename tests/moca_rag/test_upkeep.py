@@ -89,3 +89,34 @@ def test_stale_files_are_named(made: Path, tmp_path: Path) -> None:
     write_pdf(tmp_path / "pdfs" / "b.pdf", ["another", "page"])
     with Collection.open(made) as collection:
         assert count_stale(collection.catalog) == ["a.pdf (gone)", "b.pdf (changed)"]
+
+
+def damage(path: Path, start: float, length: int) -> None:
+    """Overwrite a stretch of a file, given where it starts as a share of the file."""
+    data = bytearray(path.read_bytes())
+    at = int(len(data) * start)
+    data[at : at + length] = b"\xa5" * length
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("start", [0.15, 0.3, 0.45, 0.6, 0.75, 0.9])
+def test_a_damaged_catalog_keeps_what_can_be_read_and_gets_the_rest_back(tmp_path: Path, start: float) -> None:
+    for number in range(40):
+        words = " ".join(f"word{number}x{place}" for place in range(60))
+        write_pdf(tmp_path / "pdfs" / f"{number:02}.pdf", [f"red: {words}", f"blue: page of {number}"])
+    index_documents([tmp_path / "pdfs"], tmp_path / "c", ColourEncoder())
+    before = set(looks(tmp_path / "c", "blue"))
+    damage(tmp_path / "c" / "catalog.sqlite", start, 6000)
+    verdict = verify_collection(tmp_path / "c", repair=True)
+    assert verdict.repaired
+    report = index_documents([tmp_path / "pdfs"], tmp_path / "c", ColourEncoder())
+    assert (report.documents, report.pages) == (40, 80)
+    assert verify_collection(tmp_path / "c").problems == []
+    assert {page for _, page in looks(tmp_path / "c", "blue")} == {page for _, page in before} == {2}
+
+
+def test_a_catalog_of_which_nothing_is_left_is_refused(made: Path) -> None:
+    damage(made / "catalog.sqlite", 0.0, 1 << 20)
+    with pytest.raises(CollectionError, match="--rebuild"):
+        verify_collection(made, repair=True)
+    assert sorted(path.name for path in made.iterdir() if "salvaged" in path.name) == []
