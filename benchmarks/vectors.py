@@ -71,12 +71,14 @@ def draw_cases(num_rows: int, dimension: int, num_queries: int) -> Iterator[Case
     rng = np.random.default_rng(0)
 
     def noise(num: int) -> Floats:
+        """Random directions [num, dimension]."""
         return unit(rng.standard_normal((num, dimension), dtype=np.float32))
 
     yield Case("uniform", noise(num_rows), {"alike": noise(num_queries)})
     centres = noise(max(1, num_rows // ROWS_PER_CLUSTER))
 
     def clustered(num: int, spread: float, shift: Floats) -> Floats:
+        """Directions [num, dimension] round random centres, all moved by one shift."""
         return unit(centres[rng.integers(len(centres), size=num)] + np.float32(spread) * noise(num) + shift)
 
     origin = np.zeros(dimension, np.float32)

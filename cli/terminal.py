@@ -75,6 +75,7 @@ def _make_progress(console: Console) -> Any:
         """Pages a second and the time left; documents are too unequal for either."""
 
         def render(self, task: Any) -> Text:
+            """What stands in a task's row."""
             if task.description != "pages" or not task.speed or task.time_remaining is None:
                 return Text("")
             left = timedelta(seconds=int(task.time_remaining))

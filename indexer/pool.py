@@ -257,5 +257,6 @@ class _Shared:
         self._lock = threading.Lock()
 
     def take(self) -> Request | None:
+        """The next one, or None at the end."""
         with self._lock:
             return next(self._requests, None)
