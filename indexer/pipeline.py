@@ -40,17 +40,19 @@ def index_documents(
     collection is a text collection, and an existing one keeps its own model. Raises FingerprintError where the collection
     was made with other settings, LockedError while another process writes it.
     """
-    folder = Path(collection)
+    folder, named = Path(collection), [Path(path) for path in paths]
     restore_collection(folder)
     new = not is_collection(folder)
+    if new:
+        find_scopes(named, None)  # a mistyped path must not leave an empty collection behind
     wanted = plan_fingerprint(encoder, mode, None if new else read_fingerprint(folder))
     settings, reporter, watch = settings or IndexSettings(), reporter or SilentReporter(), Stopwatch()
     with Collection.writing(folder, wanted) as (opened, writer):
         if new and opened.fingerprint.model is None:
             reporter.say(TEXT_ONLY)
         check_fingerprint(opened.fingerprint, wanted, folder)
-        scopes = find_scopes([Path(path) for path in paths], opened.catalog)
         reporter.start("looking", None)
+        scopes = find_scopes(named, opened.catalog)
         plan = make_plan(scopes, opened.catalog, prune=prune, retry=choose_retries(retry_failed, passwords))
         watch.lap("discover")
         intake = Intake(writer, plan, tags or {}, settings, reporter, watch)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .catalog import SHOWN, Catalog
+from .catalog import ROOT_ITSELF, SHOWN, Catalog
 from .collection import CATALOG_NAME, Collection
 from .errors import CollectionError
 from .locks import WriteLock
@@ -172,7 +172,7 @@ def _mend_text(collection: Collection, writer: CollectionWriter) -> None:
         catalog.db.execute("INSERT INTO page_text (page_text) VALUES ('integrity-check')")
     except sqlite3.DatabaseError:
         catalog.db.execute("DELETE FROM page_text")
-    names = {file.document_id: file.path for file in catalog.files()}
+    names = {file.document_id: file.name if file.path == ROOT_ITSELF else file.path for file in catalog.files()}
     for page_id in _pages_without_text(catalog):
         page = catalog.pages([page_id])[page_id]
         info = catalog.document_info(page.document_id)

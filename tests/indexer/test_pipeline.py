@@ -229,6 +229,7 @@ def test_a_path_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
         index_documents([tmp_path / "none"], tmp_path / "c")
     with pytest.raises(ConfigError, match="nothing to index"):
         index_documents([], tmp_path / "c")
+    assert not (tmp_path / "c").exists()
 
 
 def test_a_vision_collection_holds_no_words(pdfs: Path, tmp_path: Path) -> None:
