@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -104,11 +104,11 @@ def walk_files(folder: Path, unlisted: list[Path]) -> Iterator[Path]:
             continue
         seen.add((stat.st_dev, stat.st_ino))
         visible = [entry for entry in entries if not entry.name.startswith(".")]
-        folders = [entry for entry in visible if _is_folder(entry)]
-        linked.extend(Path(entry.path) for entry in folders if entry.is_symlink())
-        pending.extend(Path(entry.path) for entry in reversed(folders) if not entry.is_symlink())
+        folders = {entry.name: entry for entry in visible if _is_folder(entry)}
+        linked.extend(Path(entry.path) for entry in folders.values() if entry.is_symlink())
+        pending.extend(Path(entry.path) for entry in reversed(folders.values()) if not entry.is_symlink())
         for entry in visible:
-            if Path(entry.name).suffix.lower() in SUFFIXES and entry not in folders:
+            if Path(entry.name).suffix.lower() in SUFFIXES and entry.name not in folders:
                 yield Path(entry.path)
 
 
@@ -142,15 +142,23 @@ def make_plan(
             _plan_file(
                 plan, Candidate(scope.root, relative, path, (0, NO_TIME), "", known.get(relative)), failed, retry
             )
-        gone = {scope.root / relative: file for relative, file in known.items() if relative not in found}
-        lost = not scope.path.exists() or 2 * len(gone) > len(known)
-        kept = [path for path in gone if not prune and (lost or any(folder in path.parents for folder in unlisted))]
+        kept = {} if prune else _suspicious(scope, known, found, unlisted, {file.sha256 for file in plan.candidates})
         if kept:
             plan.kept.append(f"{len(kept)} of {len(known)} documents under {scope.path} are gone or cannot be reached")
-        plan.unchanged.extend(gone[path] for path in kept)
-        plan.gone.extend(file for path, file in gone.items() if path not in kept)
+        plan.unchanged.extend(known[relative] for relative in kept)
+        plan.gone.extend(file for relative, file in known.items() if relative not in found and relative not in kept)
         plan.forgotten.extend((scope.root, relative) for relative in failed if relative not in found and not kept)
     return plan
+
+
+def _suspicious(
+    scope: Scope, known: Mapping[str, FileRow], found: Mapping[str, Path], unlisted: Sequence[Path], moved: set[str]
+) -> dict[str, None]:
+    """Files that are gone in a way that looks like an accident; one whose bytes lie elsewhere has only moved."""
+    missing = [relative for relative, file in known.items() if relative not in found and file.sha256 not in moved]
+    if not scope.path.exists() or 2 * len(missing) > len(known):
+        return dict.fromkeys(missing)
+    return dict.fromkeys(r for r in missing if any(folder in (scope.root / r).parents for folder in unlisted))
 
 
 def _find_files(scope: Scope) -> tuple[dict[str, Path], list[Path]]:

@@ -103,6 +103,22 @@ def test_a_moved_file_is_not_embedded_again(pdfs: Path, tmp_path: Path) -> None:
         assert collection.page("power.pdf#2").number == 2
 
 
+def test_a_renamed_folder_is_a_move_and_no_accident(pdfs: Path, tmp_path: Path) -> None:
+    index_documents([pdfs], tmp_path / "c")
+    inner = pdfs / "2023"
+    inner.mkdir()
+    for name in ("energy.pdf", "photo.png"):
+        (pdfs / name).rename(inner / name)
+    report = index_documents([pdfs], tmp_path / "c")
+    assert (counts(report), report.kept) == ((0, 0, 3, 0), [])
+    with Collection.open(tmp_path / "c") as collection:
+        assert [file.name for file in collection.catalog.files()] == [
+            "2023/energy.pdf",
+            "2023/photo.png",
+            "deep/water.pdf",
+        ]
+
+
 def test_equal_bytes_are_one_document_with_two_paths(pdfs: Path, tmp_path: Path) -> None:
     shutil.copy(pdfs / "energy.pdf", pdfs / "copy.pdf")
     encoder = ColourEncoder()
