@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moca_rag.collection import Collection, holds_documents, is_collection, restore_collection
+from moca_rag.catalog import Catalog
+from moca_rag.collection import CATALOG_NAME, Collection, holds_documents, is_collection, restore_collection
 from moca_rag.deferred import DeferredEmbedder
 from moca_rag.errors import CollectionError, ConfigError
 from moca_rag.fingerprint import Fingerprint, read_fingerprint
@@ -16,6 +18,8 @@ from moca_rag.records import Encoder
 
 from .pipeline import index_documents, plan_fingerprint
 from .report import IndexReport
+
+SWAP_ATTEMPTS = 5
 
 
 def rebuild_collection(
@@ -60,14 +64,20 @@ class _Old:
 
 
 def _read_old(folder: Path) -> _Old:
-    """What can be read of the old collection; a damaged one says nothing."""
+    """What can be read of the old collection; a damaged catalog says nothing."""
+    path = folder / CATALOG_NAME
     try:
-        with Collection.open(folder) as old:
-            catalog, tags = old.catalog, old.catalog.tags()
-            tagged = {catalog.file_path(row): tags[row.file_id] for row in catalog.files() if row.file_id in tags}
-            return _Old(sorted(catalog.roots().values()), tagged)
+        catalog = Catalog.open(path)
     except CollectionError:
         return _Old([], {})
+    try:
+        tags = catalog.tags()
+        tagged = {catalog.file_path(row): tags[row.file_id] for row in catalog.files() if row.file_id in tags}
+        return _Old(sorted(catalog.roots().values()), tagged)
+    except sqlite3.DatabaseError:
+        return _Old([], {})
+    finally:
+        catalog.close()
 
 
 def _read_settings(folder: Path) -> Fingerprint | None:
@@ -101,9 +111,18 @@ def _carry_tags(tags: Mapping[Path, Mapping[str, Sequence[str]]], fresh: Path) -
 
 
 def _swap(folder: Path, fresh: Path) -> None:
-    """Put the fresh collection in place. A crash between the two renames is mended by `restore_collection`."""
+    """Put the fresh collection in place. A crash between the two renames is mended by `restore_collection`.
+
+    A reader that comes between the two may do the same: then both are done again.
+    """
     aside = folder.with_name(folder.name + ".old")
-    shutil.rmtree(aside, ignore_errors=True)
-    os.rename(folder, aside)
-    os.rename(fresh, folder)
+    for attempt in range(SWAP_ATTEMPTS):
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(folder, aside)
+        try:
+            os.rename(fresh, folder)
+            break
+        except OSError:
+            if attempt == SWAP_ATTEMPTS - 1 or not folder.exists():
+                raise
     shutil.rmtree(aside, ignore_errors=True)

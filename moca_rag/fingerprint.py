@@ -28,9 +28,11 @@ class Fingerprint:
     def differences(self, other: "Fingerprint") -> list[str]:
         """What differs, a line each: `name: here -> there`. A renderer's patch releases count as equal."""
         mine, theirs = self._values(), other._values()
-        return [
-            f"{key}: {mine.get(key)} -> {theirs.get(key)}" for key in mine | theirs if mine.get(key) != theirs.get(key)
-        ]
+        if (self.model is None) != (other.model is None):
+            shared = mine.keys() & theirs.keys()
+            mine = {key: mine[key] for key in mine if key in shared} | {"model": _name(self.model)}
+            theirs = {key: theirs[key] for key in theirs if key in shared} | {"model": _name(other.model)}
+        return [f"{key}: {mine[key]} -> {theirs[key]}" for key in mine if mine[key] != theirs[key]]
 
     def check_model(self, card: ModelCard, collection: Path) -> None:
         """Raises FingerprintError where a collection was embedded by another model than this one."""
@@ -42,6 +44,10 @@ class Fingerprint:
         if self.model is not None:
             values.pop("model.name")  # the same weights from another folder are the same model
         return values
+
+
+def _name(model: ModelCard | None) -> str:
+    return "none" if model is None else model.name
 
 
 def _flat(fingerprint: Fingerprint) -> dict[str, Any]:
@@ -63,9 +69,10 @@ def check_fingerprint(here: Fingerprint, wanted: Fingerprint, collection: Path) 
     """Raises FingerprintError, saying what differs and which command makes the collection anew."""
     differences = here.differences(wanted)
     if differences:
+        option = "" if wanted.model is None else f" --model {wanted.model.name}"
         raise FingerprintError(
             f"{collection} was made with other settings ({'; '.join(differences)}): "
-            "use the same, another --collection, or make it anew with `moca index --rebuild`"
+            f"use the same, another --collection, or make it anew with `moca index --rebuild{option}`"
         )
 
 

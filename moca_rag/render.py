@@ -54,11 +54,16 @@ def open_document(path: Path, passwords: Sequence[str] = ()) -> OpenDocument:
         raise DocumentError(f"cannot be read: {error.strerror}", "unreadable") from error
     if not head:
         raise DocumentError("the file is empty", "empty_file")
-    if b"%PDF-" in head or not (head.startswith(IMAGE_MAGIC) or head[8:12] == b"WEBP"):
-        from .mupdf import PdfDocument
+    if head.startswith(IMAGE_MAGIC) or head[8:12] == b"WEBP":
+        return ImageDocument(path)
+    from .mupdf import PdfDocument
 
+    try:
         return PdfDocument(path, passwords)
-    return ImageDocument(path)
+    except DocumentError as error:
+        if error.code != "broken" or b"%PDF" in head:
+            raise
+        raise DocumentError("is neither a PDF nor a picture", "not_a_document") from error
 
 
 class ImageDocument:

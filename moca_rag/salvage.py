@@ -3,9 +3,10 @@
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
-from .catalog import Catalog
+from .catalog import Catalog, explain
 from .errors import CollectionError
 from .vectors import list_generations
 
@@ -24,19 +25,28 @@ MENDING = (
     """UPDATE documents SET complete = 0
        WHERE num_pages > (SELECT count(*) FROM pages WHERE pages.document_id = documents.document_id)""",
 )
+# Locked, not to be opened, not to be written, a failing disk: none of these says that the catalog is damaged.
+NO_DAMAGE = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_IOERR,
+)
 STEP = 64  # rows asked for at a time
 
 
 def find_fault(path: Path) -> str | None:
-    """What SQLite finds wrong with a catalog; None where it is sound."""
-    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    """What SQLite finds wrong with a catalog; None where it is sound. Raises CollectionError where it cannot look."""
     try:
-        fault = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        db.execute("SELECT count(*) FROM page_text").fetchone()
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            fault = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            db.execute("SELECT count(*) FROM page_text").fetchone()
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in NO_DAMAGE:
+            raise explain(error, path) from error
         fault = str(error)
-    finally:
-        db.close()
     return None if fault == "ok" else " ".join(fault.split())[:120]
 
 
@@ -49,6 +59,7 @@ def salvage_catalog(path: Path) -> dict[str, int]:
     draft = path.with_name(path.name + ".salvaged")
     draft.unlink(missing_ok=True)
     saved: dict[str, int] = {}
+    _fold_log(path)
     old = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     fresh = Catalog.create(draft)
     try:
@@ -77,6 +88,17 @@ def salvage_catalog(path: Path) -> dict[str, int]:
         path.with_name(path.name + log).unlink(missing_ok=True)
     os.replace(draft, path)
     return saved
+
+
+def _fold_log(path: Path) -> None:
+    """Bring committed pages from the write-ahead log into the file, as far as the damage lets them."""
+    db = sqlite3.connect(path)
+    try:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.DatabaseError:
+        return  # they are read through the log below
+    finally:
+        db.close()
 
 
 def _copy_table(old: sqlite3.Connection, fresh: sqlite3.Connection, table: str) -> int:

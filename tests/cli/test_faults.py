@@ -55,7 +55,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (write_truncated, "broken"),
     "empty": (lambda path: path.write_bytes(b""), "empty_file"),
     "zero_pages": (lambda path: make_raw_pdf(path, kids="[]"), "no_pages"),
-    "no_pdf": (write_text, "broken"),
+    "no_pdf": (write_text, "not_a_document"),
     "broken_picture": (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40)), "broken"),
     "locked": (lambda path: make_pdf(path, ["secret"], password="sesame"), "password_required"),
 }

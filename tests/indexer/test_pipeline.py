@@ -1,6 +1,7 @@
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pymupdf
@@ -10,7 +11,7 @@ from moca_rag.indexer.rebuild import rebuild_collection
 from moca_rag.indexer.report import IndexReport
 from PIL import Image
 
-from moca_rag.collection import Collection
+from moca_rag.collection import Collection, restore_collection
 from moca_rag.errors import ConfigError, FingerprintError
 from tests.fakes import ColourEncoder, write_pdf
 
@@ -290,3 +291,36 @@ def test_a_rebuild_keeps_mode_model_roots_and_tags(pdfs: Path, tmp_path: Path, m
     with Collection.open(tmp_path / "c", encoder=ColourEncoder()) as collection:
         assert len(collection.search("red", where={"year": "2023"})) == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "pdfs"]
+
+
+def rebuild(collection: Path) -> IndexReport:
+    options = {"mode": None, "passwords": (), "settings": None, "reporter": None, "tags": {}}
+    return rebuild_collection([], collection, None, options)
+
+
+def test_a_rebuild_after_a_damaged_fingerprint_keeps_roots_and_tags(pdfs: Path, tmp_path: Path) -> None:
+    index_documents([pdfs], tmp_path / "c", tags={"year": "2023"})
+    (tmp_path / "c" / "collection.toml").write_text("damaged [")
+    assert rebuild(tmp_path / "c").added == 3
+    with Collection.open(tmp_path / "c") as collection:
+        assert len(collection.search("water", where={"year": "2023"})) == 1
+
+
+def test_a_rebuild_outlives_a_reader_that_puts_the_old_collection_back(
+    pdfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index_documents([pdfs], tmp_path / "c")
+    (pdfs / "photo.png").unlink()
+    renames: list[str] = []
+
+    def rename(old: Path, new: Path, rename: Callable[..., None] = os.rename) -> None:
+        rename(old, new)
+        renames.append(new.name)
+        if len(renames) == 1:
+            restore_collection(tmp_path / "c")
+
+    monkeypatch.setattr("moca_rag.indexer.rebuild.os.rename", rename)
+    assert rebuild(tmp_path / "c").documents == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "pdfs"]
+    with Collection.open(tmp_path / "c") as collection:
+        assert collection.catalog.count()["documents"] == 2

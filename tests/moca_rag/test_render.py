@@ -120,7 +120,7 @@ def test_a_picture_named_pdf_is_read_as_the_picture_that_it_is(tmp_path: Path) -
     ("content", "code"),
     [
         (b"", "empty_file"),
-        (b"hello world, no document", "broken"),
+        (b"hello world, no document", "not_a_document"),
         (b"%PDF-1.4\ngarbage", "broken"),
         (b"\x89PNG\r\n\x1a\n123", "broken"),
     ],

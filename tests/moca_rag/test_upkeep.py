@@ -5,6 +5,7 @@ from moca_rag.indexer.pipeline import index_documents
 
 from moca_rag.collection import Collection
 from moca_rag.errors import CollectionError
+from moca_rag.salvage import find_fault
 from moca_rag.upkeep import compact_collection, count_stale, verify_collection
 from tests.fakes import ColourEncoder, write_pdf
 
@@ -120,3 +121,11 @@ def test_a_catalog_of_which_nothing_is_left_is_refused(made: Path) -> None:
     with pytest.raises(CollectionError, match="--rebuild"):
         verify_collection(made, repair=True)
     assert sorted(path.name for path in made.iterdir() if "salvaged" in path.name) == []
+
+
+def test_a_catalog_that_is_only_locked_is_not_called_damaged(made: Path) -> None:
+    (made / "catalog.sqlite").rename(made / "away")
+    with pytest.raises(CollectionError, match="unable to open"):
+        find_fault(made / "catalog.sqlite")
+    (made / "away").rename(made / "catalog.sqlite")
+    assert find_fault(made / "catalog.sqlite") is None
