@@ -80,8 +80,7 @@ def write_collection(folder: Path, num_pages: int) -> None:
     generator, vocabulary = np.random.default_rng(SEED), np.array(invent_words())
     shares = np.cumsum(1 / np.arange(1, NUM_WORDS + 1))
     shares /= shares[-1]
-    entries: list[tuple[int, int]] = []
-    names: dict[int, str] = {}
+    entries: list[tuple[int, str, int]] = []
     with Collection.writing(folder, plan_fingerprint(None, "text")) as (_, writer):
         with writer.transaction():
             root = writer.add_root(folder.resolve() / "invented")
@@ -89,13 +88,12 @@ def write_collection(folder: Path, num_pages: int) -> None:
                 size = min(PAGES_A_DOCUMENT, num_pages - first)
                 name = f"document-{first // PAGES_A_DOCUMENT + 1:04}.pdf"
                 document = add_document(writer, root, name, size)
-                names[document] = name
-                entries.extend((document, number) for number in range(1, size + 1))
+                entries.extend((document, name, number) for number in range(1, size + 1))
         for start in range(0, len(entries), PAGES_A_COMMIT):
             batch = entries[start : start + PAGES_A_COMMIT]
-            pages = [PageEntry(document, invent_page(n, vocabulary, shares, generator)) for document, n in batch]
+            pages = [PageEntry(doc, name, invent_page(n, vocabulary, shares, generator)) for doc, name, n in batch]
             with writer.transaction():
-                writer.add_pages(pages, names)
+                writer.add_pages(pages)
 
 
 def add_document(writer: CollectionWriter, root: int, name: str, num_pages: int) -> int:

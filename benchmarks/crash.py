@@ -147,8 +147,8 @@ class Trial:
             place = {row[0]: (names[row[1]], row[2]) for row in rows if row[1] in names}
             pages = {place[row[0]]: row[3] for row in rows if row[0] in place}
             links = opened.catalog.db.execute("SELECT page_id, vector_id FROM page_vectors").fetchall()
-            read = opened.shards().read(np.array([row[1] for row in links])) if links else []
-            vectors = {place[page]: vector for (page, _), vector in zip(links, read, strict=True) if page in place}
+            stored = list(opened.shards().read(np.array([row[1] for row in links]))) if links else []
+            vectors = {place[page]: vector for (page, _), vector in zip(links, stored, strict=True) if page in place}
             self.queries = self.queries or make_queries(opened, sorted(place, key=lambda page: place[page]))
             hits = [describe(opened.search(query, top_k=TOP_K)) for query in self.queries]
         return State(pages, hits, vectors, problems)

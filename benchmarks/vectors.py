@@ -10,6 +10,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,6 +123,11 @@ def print_row(cells: tuple[str, ...]) -> None:
     print(f"{cells[0]:<24}{cells[1]:<16}" + "".join(f"{cell:>11}" for cell in cells[2:]), flush=True)
 
 
+def find_ids(store: LocalStore, query: Floats) -> Ids:
+    """What a store ranks first for one query."""
+    return store.search(query, TOP_K).ids
+
+
 def search_by_numpy(rows: Floats, query: Floats) -> Ids:
     """The top 10 by a matrix product in fp32."""
     scores = rows @ query
@@ -158,10 +164,10 @@ def run_case(case: Case, folder: Path) -> None:
         some = queries[:20]
         timing = measure(lambda query: flat.search(query[None], TOP_K)[1][0], some)
         report(name, "faiss flat", (flat_build, ""), timing, peer, truth[:20], (str(num_rows), str(4 * dimension)))
-        timing = measure(lambda query: exact.search(query, TOP_K).ids, some)
+        timing = measure(partial(find_ids, exact), some)
         report(name, "moca exact", ("", "0.00"), timing, peer, truth[:20], (str(num_rows), "0"))
         store.num_scored = 0
-        timing = measure(lambda query, store=store: store.search(query, TOP_K).ids, queries)
+        timing = measure(partial(find_ids, store), queries)
         depth = f"{store.num_scored / (len(queries) + 3):.0f}"
         report(name, "moca codes", (build, opened), timing, peer, truth, (depth, str(dimension // 8 + 8)))
 
