@@ -43,13 +43,18 @@ def draw_page(path: Path, number: int, boxes: Iterable[Box] = (), passwords: Seq
     return marked
 
 
-def save_hits(hits: Iterable[Hit], folder: Path) -> list[Path]:
-    """Write each hit's page as `01_report.pdf_p4.png`, best first. Raises OSError where the folder cannot be written."""
+def save_hits(hits: Iterable[Hit], folder: Path) -> tuple[list[Path], list[str]]:
+    """Write each hit's page as `01_report.pdf_p4.png`; the files, and why a page could not be drawn, a line each.
+
+    Raises OSError where the folder cannot be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    saved = []
+    saved, unsaved = [], []
     for hit in hits:
-        name = Path(hit.document).name.replace("/", "_")
-        path = folder / f"{hit.rank:02}_{name}_p{hit.page}.png"
-        draw_page(hit.path, hit.page, hit.boxes).save(path)
-        saved.append(path)
-    return saved
+        path = folder / f"{hit.rank:02}_{Path(hit.document).name}_p{hit.page}.png"
+        try:
+            draw_page(hit.path, hit.page, hit.boxes).save(path)
+            saved.append(path)
+        except DocumentError as error:  # one file that is gone or locked takes no answer away
+            unsaved.append(f"{hit.document}#{hit.page} was not saved: {error}")
+    return saved, unsaved

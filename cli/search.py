@@ -8,19 +8,20 @@ import typer
 
 from moca_rag.collection import Collection
 from moca_rag.config import read_pairs
-from moca_rag.records import Hit, Mode
+from moca_rag.records import Hit, Mode, PixelBudget
 
 from .options import CollectionOption, JsonOption
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The hits for a question, and where their pictures were saved."""
+    """The hits for a question, where their pictures were saved, and why some could not be."""
 
     query: str
     hits: list[Hit]
     mode: Mode
     saved: list[Path]
+    unsaved: list[str]
 
 
 def search(
@@ -52,19 +53,18 @@ def search(
     """
     ctx.obj.as_json = as_json
     with Collection.open(collection) as opened:
-        pixels = None
-        if image is not None and opened.fingerprint.model is not None and mode != "text":
+        model, pixels = opened.fingerprint.model, None
+        if image is not None:
             from moca_rag.render import read_image
 
-            pixels = read_image(image, opened.fingerprint.model.pixels)
-        elif image is not None:
-            opened.refuse_image()
+            pixels = read_image(image, PixelBudget() if model is None else model.pixels)
         filters = read_pairs(where or [], "--where")
         hits = opened.search(query, image=pixels, top_k=top_k, mode=mode, where=filters, within=within)
         shown = mode or opened.fingerprint.mode
-    saved = []
+    saved: list[Path] = []
+    unsaved: list[str] = []
     if save is not None:
         from .pictures import save_hits
 
-        saved = save_hits(hits, save)
-    return Answers(query, hits, shown, saved)
+        saved, unsaved = save_hits(hits, save)
+    return Answers(query, hits, shown, saved, unsaved)

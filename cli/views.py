@@ -79,6 +79,8 @@ def _show_failures(terminal: Terminal, failed: Sequence[dict[str, str]]) -> None
 
 def show_hits(terminal: Terminal, answers: "Answers") -> None:
     """A table of hits; each document is a link that opens the file at the page."""
+    for line in answers.unsaved:
+        terminal.say(line)
     if terminal.as_json:
         rows = [
             {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import Self
 
 from .catalog import Catalog, FileRow, explain, reported
 from .errors import CollectionError, ConfigError
@@ -197,13 +197,6 @@ class Collection:
             self.fingerprint.check_model(encoder.card, self.path)
             self._encoder = encoder
         return self._encoder
-
-    def refuse_image(self) -> NoReturn:
-        """Say that a picture cannot be asked here. Raises ConfigError."""
-        raise ConfigError(
-            "a picture cannot be searched by words: use --mode vision or hybrid, in a collection made with "
-            "`moca index --rebuild --model FOLDER_OR_HUB_ID`"
-        )
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

@@ -35,14 +35,17 @@ def check_request(request: Request, collection_mode: Mode) -> Request:
     query, mode = request.query, request.mode
     if request.top_k < 1:
         raise ConfigError(f"-k {request.top_k}: ask for at least one hit")
+    if query.image is not None and mode == "text":
+        raise ConfigError(
+            "a picture cannot be searched by words: use --mode vision or hybrid, in a collection made with "
+            "`moca index --rebuild --model FOLDER_OR_HUB_ID`"
+        )
     if collection_mode != "hybrid" and mode != collection_mode:
         raise ConfigError(
             f"--mode {mode}: this is a {collection_mode} collection; make it anew with "
             "`moca index --rebuild --model FOLDER_OR_HUB_ID` to search in every mode"
         )
     if query.image is not None:
-        if mode == "text":
-            raise ConfigError("a picture cannot be searched by words: use --mode vision or hybrid")
         return request if match_expression(query.text) else replace(request, mode="vision")
     if match_expression(query.text) is None:
         asked = "is empty" if not query.text.strip() else f"{query.text!r} has no word in it"

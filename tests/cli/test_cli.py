@@ -103,6 +103,17 @@ def test_hits_are_saved_with_their_matches_marked(place: Path, capsys: pytest.Ca
     assert (255, 221, 51) in colours
 
 
+def test_a_hit_whose_file_is_gone_is_shown_and_said_not_to_be_saved(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "pdfs" / "report.pdf").unlink()
+    code, out, err = ask(capsys, "search", "invoice", "--save", "hits")
+    assert code == 0
+    assert "The invoice total" in out
+    assert "report.pdf#3 was not saved" in err
+    assert list((place / "hits").iterdir()) == []
+
+
 def test_show_draws_a_page(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = ask(capsys, "show", "report.pdf#1", "-o", "page.png")
     assert (code, out.strip()) == (0, "page.png")
