@@ -48,6 +48,11 @@ COMMANDS = {
     "compact": Command(
         "moca_rag.cli.health:compact", "moca_rag.cli.views:show_compacted", "Give back the room of what was deleted."
     ),
+    "model export": Command(
+        "moca_rag.cli.model:export",
+        "moca_rag.cli.views:show_export",
+        "Write a model for transformers or sentence-transformers.",
+    ),
     "doctor": Command(
         "moca_rag.cli.doctor:doctor",
         "moca_rag.cli.views:show_findings",
@@ -78,20 +83,35 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command. The exit code."""
     if not arguments or arguments[0] in ("--help", "-h", "help"):
-        sys.stdout.write(HELP.format(commands="\n".join(f"  {n:<9}{c.summary}" for n, c in COMMANDS.items())))
+        sys.stdout.write(HELP.format(commands=_list_commands(COMMANDS)))
         return EXIT_OK if arguments else EXIT_USAGE
     if arguments[0] == "--version":
         from importlib.metadata import version
 
         sys.stdout.write(f"moca_rag {version('moca_rag')}\n")
         return EXIT_OK
-    command = COMMANDS.get(arguments[0])
-    if command is None:
-        near = get_close_matches(arguments[0], COMMANDS, 1)
-        hint = f"did you mean `moca {near[0]}`?" if near else "`moca --help` lists the commands"
-        sys.stderr.write(f"moca: there is no command {arguments[0]!r}: {hint}\n")
-        return EXIT_USAGE
-    return _run_command(f"moca {arguments[0]}", command, arguments[1:])
+    num_words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    name = " ".join(arguments[:num_words])
+    if name not in COMMANDS:
+        return _guide(arguments)
+    return _run_command(f"moca {name}", COMMANDS[name], arguments[num_words:])
+
+
+def _guide(arguments: list[str]) -> int:
+    """What can be meant by words that name no command: the commands of a group, or the nearest name."""
+    group = {name: command for name, command in COMMANDS.items() if name.startswith(f"{arguments[0]} ")}
+    if group and arguments[1:] in ([], ["--help"], ["-h"]):
+        sys.stdout.write(f"Usage: moca {arguments[0]} COMMAND [ARGS]...\n\nCommands:\n{_list_commands(group)}\n")
+        return EXIT_OK if arguments[1:] else EXIT_USAGE
+    asked = " ".join(arguments[: 2 if group else 1])
+    near = get_close_matches(asked, group or COMMANDS, 1)
+    hint = f"did you mean `moca {near[0]}`?" if near else "`moca --help` lists the commands"
+    sys.stderr.write(f"moca: there is no command {asked!r}: {hint}\n")
+    return EXIT_USAGE
+
+
+def _list_commands(commands: dict[str, Command]) -> str:
+    return "\n".join(f"  {name:<14}{command.summary}" for name, command in commands.items())
 
 
 def _run_command(name: str, command: Command, arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Turns hits into PNG pages with the matched words marked."""
+"""Turns hits into PNG pages: the matched words marked, or a heat map of what made the score."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moca_rag.errors import DocumentError
-from moca_rag.records import Box, Hit, PixelBudget
+from moca_rag.records import Box, Explanation, Hit, PixelBudget
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,18 +43,29 @@ def draw_page(path: Path, number: int, boxes: Iterable[Box] = (), passwords: Seq
     return marked
 
 
-def save_hits(hits: Iterable[Hit], folder: Path) -> tuple[list[Path], list[str]]:
-    """Write each hit's page as `01_report.pdf_p4.png`; the files, and why a page could not be drawn, a line each.
+def save_hits(
+    hits: Iterable[Hit], explanations: Iterable[Explanation | None], folder: Path
+) -> tuple[list[Path], dict[str, str]]:
+    """Write each hit's page as `01_report.pdf_p4.png`, as a heat map where it has an explanation.
 
-    Raises OSError where the folder cannot be written.
+    The files, and by page id why a page could not be drawn. Raises OSError where the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    saved, unsaved = [], []
-    for hit in hits:
+    saved: list[Path] = []
+    missed: dict[str, str] = {}
+    for hit, explanation in zip(hits, explanations, strict=True):
         path = folder / f"{hit.rank:02}_{Path(hit.document).name}_p{hit.page}.png"
         try:
-            draw_page(hit.path, hit.page, hit.boxes).save(path)
+            _draw_hit(hit, explanation).save(path)
             saved.append(path)
         except DocumentError as error:  # one file that is gone or locked takes no answer away
-            unsaved.append(f"{hit.document}#{hit.page} was not saved: {error}")
-    return saved, unsaved
+            missed[f"{hit.document}#{hit.page}"] = f"{hit.document}#{hit.page} was not saved: {error}"
+    return saved, missed
+
+
+def _draw_hit(hit: Hit, explanation: Explanation | None) -> "Image.Image":
+    if explanation is None:
+        return draw_page(hit.path, hit.page, hit.boxes)
+    from .heatmap import draw_heat
+
+    return draw_heat(draw_page(hit.path, hit.page), explanation, hit.boxes)

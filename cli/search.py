@@ -8,20 +8,26 @@ import typer
 
 from moca_rag.collection import Collection
 from moca_rag.config import read_pairs
-from moca_rag.records import Hit, Mode, PixelBudget
+from moca_rag.errors import ConfigError, MocaError
+from moca_rag.progress import Reporter
+from moca_rag.records import Explanation, Hit, Mode, PixelBudget, Pixels
 
 from .options import CollectionOption, JsonOption
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """The hits for a question, where their pictures were saved, and why some could not be."""
+    """The hits for a question, where their pictures were saved, and by page id why one was not explained or saved.
+
+    `explanations` has one entry a hit, None where there is none; it is empty where they were not asked for.
+    """
 
     query: str
     hits: list[Hit]
     mode: Mode
+    explanations: list[Explanation | None]
     saved: list[Path]
-    unsaved: list[str]
+    missed: dict[str, str]
 
 
 def search(
@@ -42,6 +48,10 @@ def search(
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the pages as PNG, the matches marked.")
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="With --save: as heat maps of what made the score. With --json: as numbers."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> Answers:
     """Ask a question, get the pages that answer it, best first.
@@ -50,8 +60,11 @@ def search(
     Examples:
       moca search "How much did energy cost in 2023?"
       moca search "invoice total" -k 3 --in "*.pdf" --json
+      moca search "emissions by sector" --explain --save hits
     """
     ctx.obj.as_json = as_json
+    if explain and save is None and not as_json:
+        raise ConfigError("--explain draws heat maps: name a folder for them with --save DIR, or ask for --json")
     with Collection.open(collection) as opened:
         model, pixels = opened.fingerprint.model, None
         if image is not None:
@@ -61,10 +74,30 @@ def search(
         filters = read_pairs(where or [], "--where")
         hits = opened.search(query, image=pixels, top_k=top_k, mode=mode, where=filters, within=within)
         shown = mode or opened.fingerprint.mode
+        explanations, missed = _explain_hits(opened, query, pixels, hits, ctx.obj) if explain else ([], {})
     saved: list[Path] = []
-    unsaved: list[str] = []
     if save is not None:
         from .pictures import save_hits
 
-        saved, unsaved = save_hits(hits, save)
-    return Answers(query, hits, shown, saved, unsaved)
+        saved, unsaved = save_hits(hits, explanations or [None] * len(hits), save)
+        missed |= unsaved
+    return Answers(query, hits, shown, explanations, saved, missed)
+
+
+def _explain_hits(
+    opened: Collection, query: str, image: Pixels | None, hits: list[Hit], reporter: Reporter
+) -> tuple[list[Explanation | None], dict[str, str]]:
+    """What made each hit's score, and by page id why that cannot be told. Raises ConfigError in a text collection."""
+    opened.encoder  # noqa: B018 - without a model no page can be explained: that is one error, not one for each hit
+    explanations: list[Explanation | None] = []
+    missed: dict[str, str] = {}
+    reporter.start("explaining", len(hits))
+    for hit in hits:
+        page_id = f"{hit.document}#{hit.page}"
+        try:
+            explanations.append(opened.explain(query, page_id, image=image))
+        except MocaError as error:  # one file that is gone or has changed takes no answer away
+            explanations.append(None)
+            missed[page_id] = f"{page_id} was not explained: {error}"
+        reporter.advance("explaining")
+    return explanations, missed

@@ -14,6 +14,8 @@ from .terminal import Terminal
 if TYPE_CHECKING:
     from moca_rag.indexer.report import IndexReport
 
+    from moca_rag.records import Explanation
+    from moca_rag.trial import Export
     from moca_rag.upkeep import Compaction, Verdict
 
     from .doctor import Finding
@@ -79,10 +81,10 @@ def _show_failures(terminal: Terminal, failed: Sequence[dict[str, str]]) -> None
 
 def show_hits(terminal: Terminal, answers: "Answers") -> None:
     """A table of hits; each document is a link that opens the file at the page."""
-    for line in answers.unsaved:
+    for line in answers.missed.values():
         terminal.say(line)
     if terminal.as_json:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "rank": hit.rank,
                 "score": round(hit.score, 6),
@@ -95,6 +97,8 @@ def show_hits(terminal: Terminal, answers: "Answers") -> None:
             }
             for hit in answers.hits
         ]
+        for row, explanation in zip(rows, answers.explanations, strict=False):  # none, or one a hit
+            row["explanation"] = None if explanation is None else _list_shares(explanation)
         terminal.print_json({"query": answers.query, "hits": rows})
         return
     if not answers.hits:
@@ -115,6 +119,13 @@ def show_hits(terminal: Terminal, answers: "Answers") -> None:
     terminal.out.print(table)
     for path in answers.saved[:1]:
         terminal.say(f"{count(len(answers.saved), 'page')} saved in {path.parent}")
+
+
+def _list_shares(explanation: "Explanation") -> dict[str, Any]:
+    rows, columns = explanation.shares.shape
+    values = {"score": round(explanation.score, 6), "remainder": round(explanation.remainder, 8)}
+    shares = [[round(share, 8) for share in row] for row in explanation.shares.tolist()]
+    return values | {"rows": rows, "columns": columns, "shares": shares}
 
 
 def show_page(terminal: Terminal, shown: "Shown") -> None:
@@ -228,6 +239,21 @@ def show_compacted(terminal: Terminal, result: "Compaction") -> None:
     terminal.out.print(
         f"{result.dropped:,} vectors dropped, {saved:,.1f} MB given back ({result.bytes_after / 1e6:,.1f} MB now)"
     )
+
+
+def show_export(terminal: Terminal, export: "Export") -> None:
+    """Where the folder lies, and how it was proven."""
+    trial = export.trial
+    if terminal.as_json:
+        terminal.print_json(asdict(export) | {"folder": str(export.folder)})
+        return
+    size = f"{export.num_parameters:,} numbers as {export.dtype}, {export.size / 1e6:,.1f} MB"
+    terminal.out.print(Text(f"{export.folder}: {size}"), soft_wrap=True)
+    if trial.unchecked:
+        terminal.out.print(Text(f"unchecked: {trial.unchecked}", style="yellow"), soft_wrap=True)
+    else:
+        terminal.out.print(f"checked with {trial.reader}, three texts in one batch and a page against our embeddings:")
+        terminal.out.print(f"largest difference {trial.difference:.2g}, lowest cosine {trial.cosine:.6f}")
 
 
 def show_findings(terminal: Terminal, findings: "Sequence[Finding]") -> int:

@@ -1,5 +1,6 @@
 """The command `moca index`: paths and options in, an IndexReport out."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,6 +8,7 @@ import typer
 
 from moca_rag.collection import default_path
 from moca_rag.config import load_settings, read_pairs
+from moca_rag.errors import ConfigError
 from moca_rag.records import Encoder, Mode
 
 from .pipeline import index_documents, preview_documents
@@ -59,7 +61,7 @@ def index(
     ctx.obj.as_json = as_json
     folder = collection or default_path()
     settings = load_settings(IndexSettings(jobs=jobs), config, setting or ())
-    encoder = open_encoder(model) if model and mode != "text" else None
+    encoder = open_encoder(model, settings) if mode != "text" else None
     options: dict[str, Any] = {"mode": mode, "passwords": password or (), "settings": settings, "reporter": ctx.obj}
     options["tags"] = read_pairs(tag or [], "--tag")
     if dry_run:
@@ -70,8 +72,16 @@ def index(
     return index_documents(paths or [], folder, encoder, prune=prune, retry_failed=retry_failed, **options)
 
 
-def open_encoder(model: str) -> Encoder:
+def open_encoder(model: str | None, settings: IndexSettings) -> Encoder | None:
     """The model behind `--model`; its weights are read when the first page needs them."""
+    if not model:
+        if settings.dimension or settings.max_pixels:
+            raise ConfigError("dimension and max_pixels belong to a model: name it with --model FOLDER_OR_HUB_ID")
+        return None
     from moca_rag.deferred import DeferredEmbedder
 
-    return DeferredEmbedder(model)
+    pixels = None
+    if settings.max_pixels:
+        own = DeferredEmbedder(model).card.pixels
+        pixels = replace(own, max_pixels=settings.max_pixels, min_pixels=min(own.min_pixels, settings.max_pixels))
+    return DeferredEmbedder(model, pixels=pixels, dimension=settings.dimension or None)

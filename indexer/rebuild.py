@@ -44,7 +44,7 @@ def rebuild_collection(
             )
         before = _read_settings(folder)
         if encoder is None and before is not None and options["mode"] != "text":
-            encoder = None if before.model is None else DeferredEmbedder(before.model.name)
+            encoder = None if before.model is None else DeferredEmbedder.of(before.model)
             options = options | {"mode": options["mode"] or before.mode}
         _drop_other(fresh, encoder, options)
         report = index_documents(paths, fresh, encoder, **options)

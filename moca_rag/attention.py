@@ -1,29 +1,54 @@
-"""Turns packed queries, keys and values into attention outputs, each sequence seeing only itself.
-
-transformers asks for attention by name. A name with `flash` in it makes Qwen2.5-VL hand over the boundaries of all
-segments in one call a layer, in its vision tower (windows) as in its text layers (sequences); under any other name
-the vision tower makes one call a window.
-"""
+"""Lets each sequence of a packed row attend to itself alone: one varlen kernel call on a GPU, few SDPA calls on a CPU."""
 
 import functools
-import importlib.util
+import importlib
 import inspect
-import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
-PACKED_ATTENTION = "moca_packed_flash"
+from .products import multiply, runs_wide
 
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, int, float, bool], Tensor]
+LONG = 512  # tokens, from which SDPA is the slower way on a wide CPU
+BLOCK = 512  # queries at once: their scores over a page of 4,000 patches stay in the cache
+
+Kernel = Callable[[Tensor, Tensor, Tensor, "Segments", bool], Tensor]
 
 _num_calls: ContextVar[list[int] | None] = ContextVar("num_calls", default=None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segments:
+    """Where the sequences of a packed row lie: their lengths, known to the host, and boundaries [N + 1] on the device.
+
+    `runs` are neighbours of equal length, as (start, number, length).
+    """
+
+    boundaries: Tensor
+    longest: int
+    runs: tuple[tuple[int, int, int], ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> Self:
+        """The segments of these lengths, end to end.
+
+        >>> Segments.of([2, 2, 5], torch.device("cpu")).runs
+        ((0, 2, 2), (4, 1, 5))
+        """
+        runs, start = [], 0
+        for length, group in groupby(lengths):
+            number = len(list(group))
+            runs.append((start, number, length))
+            start += number * length
+        boundaries = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+        return cls(boundaries, max(lengths), tuple(runs))
 
 
 @contextmanager
@@ -37,56 +62,53 @@ def count_calls() -> Iterator[list[int]]:
         _num_calls.reset(token)
 
 
-def packed_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    cu_seq_lens_q: Tensor | None = None,
-    max_length_q: int | None = None,
-    is_causal: bool | None = None,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """Outputs [1, T, H, D] for query [1, H, T, D], key and value [1, K, T, D], cut at `cu_seq_lens_q` [N + 1].
+def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments, *, causal: bool = False) -> Tensor:
+    """Outputs [T, H, D] of query [T, H, D], key and value [T, K, D]; heads share keys where K < H.
 
-    Without `is_causal` the module's config decides (`config.is_causal`, true where it says nothing). Raises
-    ValueError on a call without boundaries: it would let every sequence see every other one.
+    Scores are divided by the root of D. Gradients flow in every kernel.
     """
-    if cu_seq_lens_q is None or attention_mask is not None or len(query) != 1:
-        raise ValueError("packed attention needs one row, no mask, and the boundaries of its sequences")
     if (count := _num_calls.get()) is not None:
         count[0] += 1
-    causal = getattr(module.config, "is_causal", True) if is_causal is None else is_causal
-    longest = max_length_q or int(cu_seq_lens_q.diff().max())
-    query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    return segment_attention(query, key, value, cu_seq_lens_q, longest, scaling, bool(causal))[None], None
-
-
-def segment_attention(
-    query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, longest: int, scale: float, causal: bool = False
-) -> Tensor:
-    """Outputs [T, H, D] of query [T, H, D], key and value [T, K, D], where segments lie between `boundaries`."""
+    if _runs_on_cpu(query):  # in float32 also for bfloat16: faster there, and more exact
+        seen = _attend_in_runs(query.float(), key.float(), value.float(), segments, causal)
+        return seen.to(query.dtype)
     kernel = _find_kernel() if _runs_kernel(query) else None
-    attend = _attend_by_length if kernel is None else kernel
-    return attend(query, key, value, boundaries, longest, scale, causal)
+    return (kernel or _attend_in_runs)(query, key, value, segments, causal)
 
 
-def _attend_by_length(
-    query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, longest: int, scale: float, causal: bool
-) -> Tensor:
-    """Segments of equal length go through one batched call: a page's 70 windows cost a few calls, not 70."""
-    groups = query.shape[1] // key.shape[1]
-    key, value = (tensor.repeat_interleave(groups, dim=1) if groups > 1 else tensor for tensor in (key, value))
+def _attend_in_runs(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool) -> Tensor:
+    """Neighbours of equal length go through one batched call: a page's 70 windows cost three calls, not 70."""
+    shared = query.shape[1] != key.shape[1]
+    outputs: list[Tensor] = []
+    for start, number, length in segments.runs:
+        q, k, v = (tensor[start : start + number * length] for tensor in (query, key, value))
+        q, k, v = (tensor.view(number, length, *tensor.shape[1:]) for tensor in (q, k, v))
+        if length >= LONG and not causal and runs_wide(q[0]) and not torch.is_grad_enabled():
+            outputs.extend(_attend_wide(*one) for one in zip(q, k, v, strict=True))
+            continue
+        q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
+        seen = scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=shared)
+        outputs.append(seen.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs)
+
+
+def _attend_wide(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """One sequence, head by head and block by block: two products that `multiply` speeds up, a softmax between them."""
     output = torch.empty_like(query)
-    lengths = boundaries.diff()
-    for length in torch.unique(lengths).tolist():
-        starts = boundaries[:-1][lengths == length]
-        rows = (starts[:, None] + torch.arange(length, device=starts.device)).long()
-        q, k, v = (tensor[rows].transpose(1, 2) for tensor in (query, key, value))
-        output[rows] = scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale).transpose(1, 2)
+    groups = query.shape[1] // key.shape[1]
+    scale = query.shape[2] ** -0.5
+    for head in range(key.shape[1]):
+        keys, values = key[:, head].contiguous(), value[:, head].T.contiguous()
+        for member in range(head * groups, (head + 1) * groups):
+            for start in range(0, len(query), BLOCK):
+                rows = slice(start, start + BLOCK)
+                scores = multiply(query[rows, member] * scale, keys)
+                output[rows, member] = multiply(scores.softmax(dim=-1), values)
     return output
+
+
+def _runs_on_cpu(query: Tensor) -> bool:
+    return query.device.type == "cpu"
 
 
 def _runs_kernel(query: Tensor) -> bool:
@@ -96,25 +118,37 @@ def _runs_kernel(query: Tensor) -> bool:
 
 def describe_kernel() -> str:
     """Which attention kernel this machine runs, in words for `moca doctor`."""
+    runs = "SDPA, one call for sequences of equal length"
     if not torch.cuda.is_available():
-        return "one SDPA call a length of sequence (CPU)"
-    if _find_kernel() is None:
-        return "one SDPA call a length of sequence: neither flash-attn nor a torch with varlen_attn"
-    return "varlen, of the flash-attn package" if importlib.util.find_spec("flash_attn") else "varlen, of torch"
+        return f"{runs} (CPU)"
+    if torch.cuda.get_device_capability() < (8, 0):
+        return f"{runs} (the varlen kernels need a GPU from Ampere on)"
+    for name, kernel in KERNELS.items():
+        if kernel() is not None:
+            return f"varlen, of {name}"
+    return f"{runs}: neither flash-attn nor a torch with varlen_attn is installed"
 
 
 @functools.cache
 def _find_kernel() -> Kernel | None:
-    """The varlen kernel of the flash-attn package where it is installed, else torch's own, else none."""
-    if importlib.util.find_spec("flash_attn") is None:
-        return _torch_kernel()
-    flash = importlib.import_module("flash_attn").flash_attn_varlen_func
+    """The best varlen kernel that is installed."""
+    return next((found for kernel in KERNELS.values() if (found := kernel()) is not None), None)
 
-    def attend(q: Tensor, k: Tensor, v: Tensor, cuts: Tensor, longest: int, scale: float, causal: bool) -> Tensor:
-        output: Tensor = flash(q, k, v, cuts, cuts, longest, longest, softmax_scale=scale, causal=causal)
+
+def _flash_kernel(module: str) -> Kernel | None:
+    """`flash_attn_varlen_func` of a flash-attn package: its third and second version give it the same way."""
+    try:
+        flash = importlib.import_module(module).flash_attn_varlen_func
+    except (ImportError, AttributeError):  # not installed, or built for another torch
+        return None
+
+    def run(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool) -> Tensor:
+        cuts, longest = segments.boundaries, segments.longest
+        found = flash(query, key, value, cuts, cuts, longest, longest, causal=causal)
+        output: Tensor = found[0] if isinstance(found, tuple) else found  # early third versions add the log-sums
         return output
 
-    return attend
+    return run
 
 
 def _torch_kernel() -> Kernel | None:
@@ -126,35 +160,33 @@ def _torch_kernel() -> Kernel | None:
     kernel: Callable[..., Any] = varlen_attn
     known = inspect.signature(varlen_attn).parameters
 
-    def attend(q: Tensor, k: Tensor, v: Tensor, cuts: Tensor, longest: int, scale: float, causal: bool) -> Tensor:
-        options = kernel_options(known, causal, scale, q.shape[-1])
-        groups = q.shape[1] // k.shape[1]
+    def run(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool) -> Tensor:
+        options = kernel_options(known, causal)
+        groups = query.shape[1] // key.shape[1]
         if groups > 1 and "enable_gqa" in known:
             options["enable_gqa"] = True
         elif groups > 1:
-            k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
-        output: Tensor = kernel(q, k, v, cuts, cuts, longest, longest, **options)
+            key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+        cuts, longest = segments.boundaries, segments.longest
+        output: Tensor = kernel(query, key, value, cuts, cuts, longest, longest, **options)
         return output
 
-    return attend
+    return run
 
 
-def kernel_options(known: Container[str], causal: bool, scale: float, head_size: int) -> dict[str, Any]:
-    """The arguments that say direction and scale to a `varlen_attn` that knows the names in `known`.
+def kernel_options(known: Container[str], causal: bool) -> dict[str, Any]:
+    """The arguments that say the direction to a `varlen_attn` that knows the names in `known`.
 
-    >>> kernel_options({"window_size", "scale"}, False, 0.25, 16)
-    {'window_size': (-1, -1), 'scale': 0.25}
-    >>> kernel_options({"is_causal"}, False, 0.25, 16)
-    {'is_causal': False}
+    >>> kernel_options({"window_size", "scale"}, False), kernel_options({"is_causal"}, False)
+    ({'window_size': (-1, -1)}, {'is_causal': False})
     """
-    options: dict[str, Any] = {"is_causal": causal}
     if "window_size" in known:
-        options = {"window_size": (-1, 0) if causal else (-1, -1)}
-    if "scale" in known:
-        options["scale"] = scale
-    elif not math.isclose(scale, head_size**-0.5):
-        raise ValueError(f"this torch cannot scale attention by {scale}: install a later one")
-    return options
+        return {"window_size": (-1, 0) if causal else (-1, -1)}
+    return {"is_causal": causal}
 
 
-AttentionInterface.register(PACKED_ATTENTION, packed_attention)
+KERNELS: dict[str, Callable[[], Kernel | None]] = {
+    "flash-attn 3": functools.partial(_flash_kernel, "flash_attn_interface"),
+    "flash-attn 2": functools.partial(_flash_kernel, "flash_attn"),
+    "torch": _torch_kernel,
+}

@@ -14,21 +14,33 @@ from .records import ModelCard, PixelBudget
 
 PAGE_PROMPT = "Represent the given document image."
 SETTINGS_FILE = "moca.json"
+ADAPTER_FILE = "adapter_config.json"
 INDEX_FILE = "model.safetensors.index.json"
 HUB_FILES: dict[str, Any] = {"allow_patterns": ["*.json", "*.safetensors"], "ignore_patterns": ["*/*"]}
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # One answer of the hub has to come within this time: DNS and dead routes know no other limit.
 HUB_SECONDS = 1.5
 SAMPLES, SAMPLE_BYTES = 64, 4096
+MIN_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model on this machine: the name it was asked for by, its folder, and the revision of its content."""
+    """A model on this machine: the name it was asked for by, its folder, and the revision of its content.
+
+    Where an adapter was asked for, `folder` is that of its base model, and the revision covers both.
+    """
 
     name: str
     folder: Path
     revision: str
+    adapter: Path | None = None
+
+    def file(self, name: str) -> Path:
+        """Where a file that comes with the weights lies or would lie: an adapter's own goes before its base's."""
+        if self.adapter and (self.adapter / name).is_file():
+            return self.adapter / name
+        return self.folder / name
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,7 @@ class ModelSettings:
     """What lives with a model beside its weights, from its `moca.json`; the defaults are MoCa's own.
 
     `mask_token_id` is the token of masked language modelling; None means the tokenizer's own `<|mask|>`.
+    `max_tokens` is the length of the longest sequence that is encoded, image and text together.
     """
 
     page_prompt: str = PAGE_PROMPT
@@ -43,27 +56,32 @@ class ModelSettings:
     min_pixels: int = PixelBudget().min_pixels
     max_pixels: int = PixelBudget().max_pixels
     mask_token_id: int | None = None
+    max_tokens: int = 2048
 
 
-def read_card(model: str | Path, pixels: PixelBudget | None = None) -> ModelCard:
+def read_card(model: str | Path, pixels: PixelBudget | None = None, dimension: int | None = None) -> ModelCard:
     """What decides the embeddings of a model, without loading it; `pixels` overrides its own budget.
 
-    Raises ModelError when the model cannot be found or read, ConfigError on a budget that cannot be used.
+    `dimension` keeps only that many first numbers of an embedding. Raises ModelError when the model cannot be found
+    or read, ConfigError on a budget or dimension that cannot be used.
     """
-    return make_card(find_checkpoint(model), pixels)
+    return make_card(find_checkpoint(model), pixels, dimension)
 
 
-def make_card(checkpoint: Checkpoint, pixels: PixelBudget | None = None) -> ModelCard:
+def make_card(checkpoint: Checkpoint, pixels: PixelBudget | None = None, dimension: int | None = None) -> ModelCard:
     """The card of a model on this machine; see `read_card`."""
-    settings = read_settings(checkpoint.folder)
+    settings = read_settings(checkpoint)
     budget = pixels or PixelBudget(settings.min_pixels, settings.max_pixels)
     if budget.factor != PixelBudget().factor or not 0 < budget.min_pixels <= budget.max_pixels:
         raise ConfigError(f"{budget} cannot be used: its factor is 28 and its pixels rise from above 0")
-    values = read_values(checkpoint.folder)
+    values = read_values(checkpoint)
+    whole: int = values.get("text_config", values)["hidden_size"]
+    if dimension is not None and not 1 <= dimension <= whole:
+        raise ConfigError(f"embeddings of {dimension} numbers cannot be had from {checkpoint.name}: give 1 to {whole}")
     return ModelCard(
         name=checkpoint.name,
         revision=checkpoint.revision,
-        dimension=values.get("text_config", values)["hidden_size"],
+        dimension=whole if dimension is None else dimension,
         pooling="mean",
         page_prompt=settings.page_prompt,
         query_prompt=settings.query_prompt,
@@ -72,10 +90,19 @@ def make_card(checkpoint: Checkpoint, pixels: PixelBudget | None = None) -> Mode
 
 
 def find_checkpoint(model: str | Path) -> Checkpoint:
-    """The model in a local folder, else in the local hub cache, else from the hub.
+    """The model in a local folder, else in the local hub cache, else from the hub; a LoRA adapter brings its base.
 
     A hub that cannot be reached costs about a second and is asked once. Raises ModelError, naming what was looked for.
     """
+    found = _find_folder(model)
+    if not (found.folder / ADAPTER_FILE).is_file():
+        return found
+    base = _find_base(found.folder)
+    revision = hashlib.sha256(f"{base.revision} {found.revision}".encode()).hexdigest()[:40]
+    return Checkpoint(found.name, base.folder, revision, adapter=found.folder)
+
+
+def _find_folder(model: str | Path) -> Checkpoint:
     folder = Path(model).expanduser()
     if str(model) and folder.is_dir():
         _require_model(folder)
@@ -87,8 +114,30 @@ def find_checkpoint(model: str | Path) -> Checkpoint:
     return Checkpoint(model, cached, cached.name)
 
 
+def _find_base(adapter: Path) -> Checkpoint:
+    """The base model of an adapter: a folder, from the adapter's own or from here, or a hub id."""
+    path = adapter / ADAPTER_FILE
+    values = read_json(path)
+    name, revision = values.get("base_model_name_or_path"), values.get("revision")
+    if not isinstance(name, str) or not name:
+        raise ModelError(f"{path}: base_model_name_or_path {name!r} names no model: write its folder or hub id there")
+    local = adapter / name if (adapter / name).is_dir() else Path(name).expanduser()
+    try:
+        base = _find_folder(local if local.is_dir() else name)
+    except ModelError as error:
+        raise ModelError(f"{path}: the base model {name} cannot be had: {error}") from error
+    if (base.folder / ADAPTER_FILE).is_file():
+        raise ModelError(f"{path}: the base model {name} is an adapter itself: merge that with peft first")
+    if not local.is_dir() and revision not in (None, "", "main", base.revision):
+        raise ModelError(
+            f"{path}: the adapter was trained on revision {revision!r} of {name}, not on {base.revision}: "
+            "fetch that one into a folder, and write the folder into base_model_name_or_path"
+        )
+    return base
+
+
 def _require_model(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
+    if not any((folder / name).is_file() for name in ("config.json", ADAPTER_FILE)):
         raise ModelError(f"the folder {folder} holds no model (no config.json): give the folder that holds it")
 
 
@@ -102,10 +151,11 @@ def _find_cached(name: str) -> Path | None:
     except LocalEntryNotFoundError:
         return None
     try:
+        _require_model(folder)
         list_weights(folder)
     except ModelError:
         return None
-    return folder if (folder / "config.json").is_file() else None
+    return folder
 
 
 def _download(name: str) -> Path:
@@ -154,8 +204,11 @@ def hash_folder(folder: Path) -> str:
     Sampling keeps it far below a second for any size; a training step moves every weight, so samples see it.
     """
     digest = hashlib.sha256()
-    for name in ("config.json", "tokenizer.json", SETTINGS_FILE):
+    is_adapter = (folder / ADAPTER_FILE).is_file()
+    for name in (ADAPTER_FILE if is_adapter else "config.json", "tokenizer.json", SETTINGS_FILE):
         content = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        if name == ADAPTER_FILE:  # where its base lies decides nothing
+            content = json.dumps(read_json(folder / name) | {"base_model_name_or_path": None}).encode()
         digest.update(f"{name} {len(content)}\n".encode() + content)
     for path in list_weights(folder):
         size = path.stat().st_size
@@ -169,9 +222,9 @@ def hash_folder(folder: Path) -> str:
     return digest.hexdigest()[:40]
 
 
-def read_settings(folder: Path) -> ModelSettings:
-    """The settings in the folder's moca.json, or the defaults; raises ModelError on an unknown or unusable one."""
-    path = folder / SETTINGS_FILE
+def read_settings(checkpoint: Checkpoint) -> ModelSettings:
+    """The settings in the model's moca.json, or the defaults; raises ModelError on an unknown or unusable one."""
+    path = checkpoint.file(SETTINGS_FILE)
     if not path.is_file():
         return ModelSettings()
     settings = ModelSettings(**_check_settings(path, read_json(path)))
@@ -179,6 +232,8 @@ def read_settings(folder: Path) -> ModelSettings:
         raise ModelError(f"{path}: min_pixels {settings.min_pixels} and max_pixels {settings.max_pixels} are no range")
     if settings.mask_token_id is not None and settings.mask_token_id < 0:
         raise ModelError(f"{path}: mask_token_id {settings.mask_token_id} is no token")
+    if settings.max_tokens < MIN_TOKENS:
+        raise ModelError(f"{path}: max_tokens {settings.max_tokens} is too short for a page: give {MIN_TOKENS} or more")
     return settings
 
 
@@ -194,9 +249,9 @@ def _check_settings(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def read_values(folder: Path) -> dict[str, Any]:
-    """The values of the folder's config.json; raises ModelError when it is not that of a Qwen2.5-VL model."""
-    path = folder / "config.json"
+def read_values(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The values of the base's config.json; raises ModelError when it is not that of a Qwen2.5-VL model."""
+    path = checkpoint.folder / "config.json"
     values = read_json(path)
     if values.get("model_type") != "qwen2_5_vl":
         raise ModelError(
@@ -220,9 +275,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def list_weights(folder: Path) -> list[Path]:
-    """The safetensors files of a model; raises ModelError when there are none, or one of the index is missing."""
+    """The safetensors files of a model, or the one of an adapter; raises ModelError when one of them is missing."""
     index = folder / INDEX_FILE
-    if index.is_file():
+    if (folder / ADAPTER_FILE).is_file():
+        names = ["adapter_model.safetensors"]
+    elif index.is_file():
         weight_map = read_json(index).get("weight_map")
         names = sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else []
     else:

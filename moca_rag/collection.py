@@ -2,18 +2,18 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from .catalog import Catalog, FileRow, explain, reported
-from .errors import CollectionError, ConfigError
+from .errors import CollectionError, ConfigError, DocumentError
 from .fingerprint import FILE_NAME, Fingerprint, read_fingerprint, write_fingerprint
 from .fusion import WEIGHTS
 from .locks import WriteLock
-from .records import Encoder, Floats, Hit, Mode, Page, Pixels, Query
+from .records import Encoder, Explanation, Floats, Hit, Mode, Page, Pixels, Query
 from .search import Request, check_request, find_hits
 from .stores import LocalStore
 from .textlayer import unpack_words
@@ -156,6 +156,27 @@ class Collection:
             store = None if embedding is None else self.store()
             return find_hits(self.catalog, request, store, embedding, weights)
 
+    def explain(
+        self, query: str, page_id: str, *, image: Pixels | None = None, passwords: Sequence[str] = ()
+    ) -> Explanation:
+        """Which parts of a page make its cosine with a question, a picture [H, W, 3], or both.
+
+        The page is drawn anew, at the size that the model saw. Raises ConfigError in a text collection, DocumentError
+        where the file is gone or has changed since it was indexed: its vector may be of another picture.
+        """
+        encoder = self.encoder
+        request = check_request(Request(Query(query, image), mode="vision"), self.fingerprint.mode)
+        with reported(self.catalog.path), self.snapshot():
+            page = self.page(page_id)
+            sha256 = self.find_file(page.document).sha256
+        _check_unchanged(page.path, sha256)
+        from .render import open_document
+
+        with closing(open_document(page.path, passwords)) as document:
+            drawn = document.read_page(page.number, encoder.card.pixels).image
+        assert drawn is not None
+        return encoder.explain(request.query, drawn)
+
     def page(self, page_id: str) -> Page:
         """The page with this id, `reports/2023.pdf#4`. Raises ConfigError where there is none."""
         name, _, number = page_id.rpartition("#")
@@ -193,7 +214,7 @@ class Collection:
                 )
             from .deferred import DeferredEmbedder
 
-            encoder = DeferredEmbedder(card.name)
+            encoder = DeferredEmbedder.of(card)
             self.fingerprint.check_model(encoder.card, self.path)
             self._encoder = encoder
         return self._encoder
@@ -242,6 +263,22 @@ class Collection:
         self.close()
         if isinstance(error, sqlite3.DatabaseError):
             raise explain(error, self.catalog.path) from error
+
+
+def _check_unchanged(path: Path, sha256: str) -> None:
+    """Raises DocumentError where a file is not the one that was indexed."""
+    import hashlib
+
+    advice = "run `moca index` to bring the collection up to date"
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise DocumentError(f"{path} is gone: {advice}", "gone") from error
+    except OSError as error:
+        raise DocumentError(f"{path} cannot be read: {error.strerror}", "unreadable") from error
+    if found != sha256:
+        raise DocumentError(f"{path} has changed since it was indexed: {advice}", "changed")
 
 
 def _make_folder(folder: Path) -> None:

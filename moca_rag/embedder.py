@@ -1,32 +1,31 @@
 """Turns page images and queries into unit embeddings: a Qwen2.5-VL model in MoCa's way, on CPU or GPU."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from .backbone import Backbone, load_backbone
-from .checkpoint import find_checkpoint, make_card
-from .errors import ConfigError, ModelError
-from .inputs import Pack, SequenceBuilder, TokenSequence, batch_sequences, check_tokenizer, load_tokenizer
-from .pooling import mean_pool
-from .records import Floats, ModelCard, PixelBudget, Pixels, Query
-
-# A GPU is busy from about sixteen pages on; a CPU gains nothing from more than two at once.
-CUDA_TOKENS = 16_384
-CPU_TOKENS = 2048
+from .checkpoint import find_checkpoint, make_card, read_settings
+from .errors import ConfigError
+from .feed import Feed
+from .inputs import SequenceBuilder, TokenSequence, check_tokenizer, load_tokenizer
+from .loader import load_backbone
+from .precision import Precision, convert_embeddings
+from .records import Box, Explanation, ModelCard, PixelBudget, Pixels, Query
+from .regions import split_score, weigh_regions
 
 
 class Embedder:
     """The encoder of a collection: what `records.Encoder` asks for, from a model on this machine."""
 
-    def __init__(self, backbone: Backbone, builder: SequenceBuilder, card: ModelCard, token_budget: int) -> None:
-        self._backbone = backbone
+    def __init__(self, feed: Feed, builder: SequenceBuilder, card: ModelCard) -> None:
+        self._feed = feed
         self._builder = builder
         self._card = card
-        self._token_budget = token_budget
 
     @classmethod
     def open(
@@ -34,44 +33,79 @@ class Embedder:
         model: str | Path,
         *,
         device: str | None = None,
+        dtype: torch.dtype | None = None,
         pixels: PixelBudget | None = None,
+        dimension: int | None = None,
         token_budget: int | None = None,
     ) -> Self:
         """Open a model: a local folder, or a hub id, whose local copy is tried before the network.
 
-        `device` is a torch device (default: a GPU where there is one), `pixels` overrides the model's own budget,
-        `token_budget` limits the tokens of one forward pass. Raises ModelError when the model cannot be found,
-        loaded or trusted, ConfigError on a device or budget that cannot be used.
+        `device` is a torch device (default: a GPU where there is one), `dtype` what it computes in (bfloat16 on a GPU,
+        float32 on a CPU), `pixels` overrides the model's own budget, `dimension` cuts embeddings to their first numbers
+        (for models trained for it), `token_budget` limits the tokens of one forward pass. Raises ModelError when the
+        model cannot be found, loaded or trusted, ConfigError on a device or size that cannot be used.
         """
         place = _find_device(device)
         checkpoint = find_checkpoint(model)
-        card = make_card(checkpoint, pixels)
-        tokenizer = load_tokenizer(checkpoint.folder)
-        backbone = load_backbone(checkpoint.folder, place, torch.bfloat16 if place.type == "cuda" else torch.float32)
-        check_tokenizer(tokenizer, backbone.vision_tokens, backbone.num_tokens)
-        builder = SequenceBuilder(tokenizer, backbone.vision_tokens, card.pixels)
-        return cls(backbone, builder, card, token_budget or (CUDA_TOKENS if place.type == "cuda" else CPU_TOKENS))
+        card = make_card(checkpoint, pixels, dimension)
+        tokenizer = load_tokenizer(checkpoint.file("tokenizer.json"))
+        backbone = load_backbone(
+            checkpoint, place, dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
+        )
+        check_tokenizer(tokenizer, backbone.shape.tokens, backbone.shape.text.vocab_size)
+        builder = SequenceBuilder(tokenizer, backbone.shape.tokens, card.pixels, read_settings(checkpoint).max_tokens)
+        builder.check_room(_page_text(card))
+        return cls(Feed(backbone, card.dimension, token_budget), builder, card)
 
     @property
     def card(self) -> ModelCard:
         """What decides its embeddings."""
         return self._card
 
-    def encode_queries(self, queries: Sequence[Query]) -> Floats:
+    def encode_queries(self, queries: Sequence[Query], *, precision: Precision = "float32") -> NDArray[Any]:
         """Unit embeddings [N, D] of queries: a text is read bare, a picture stands before its text.
 
-        Raises ConfigError on a query with neither, or on a picture that is not uint8 RGB.
+        See `convert_embeddings` for the precisions. Raises ConfigError on a query with neither, or on a picture that is
+        not uint8 RGB.
         """
-        rows = list(self._embed(self._builder.build(self._query_parts(query)) for query in queries))
-        return np.stack(rows) if rows else np.zeros((0, self._card.dimension), np.float32)
+        rows = list(self._feed.run(self._builder.build(self._query_parts(query)) for query in queries))
+        embeddings = np.concatenate(rows) if rows else np.zeros((0, self._card.dimension), np.float32)
+        return convert_embeddings(embeddings, precision)
 
-    def encode_pages(self, images: Iterable[Pixels]) -> Iterator[Floats]:
-        """One unit embedding [D] a page image [H, W, 3], in order; it reads one batch of images ahead.
+    def encode_pages(self, images: Iterable[Pixels], *, precision: Precision = "float32") -> Iterator[NDArray[Any]]:
+        """One unit embedding [D] a page image [H, W, 3], in order; it reads one or two packs of images ahead.
 
-        An image at its `smart_resize` size is taken as it is, any other is resized to it.
+        An image at its `smart_resize` size is taken as it is, any other is resized to it. Raises ModelError where a
+        single page does not fit into memory.
         """
-        text = "\n" + self._card.page_prompt if self._card.page_prompt else ""
-        return self._embed(self._builder.build([image, text] if text else [image]) for image in images)
+        for rows in self._feed.run(map(self._page_sequence, images)):
+            yield convert_embeddings(rows[0], precision)
+
+    def encode_regions(
+        self, pages: Iterable[tuple[Pixels, Sequence[Box]]], *, precision: Precision = "float32"
+    ) -> Iterator[NDArray[Any]]:
+        """Unit embeddings [R, D] of the boxes on each page image, from the page's one forward pass (late chunking).
+
+        A box over the whole page gives the page's own embedding; `make_grid` makes boxes. See `weigh_regions`.
+        """
+        for rows in self._feed.run(self._region_sequence(image, boxes) for image, boxes in pages):
+            yield convert_embeddings(rows, precision)
+
+    def explain(self, query: Query, image: Pixels) -> Explanation:
+        """Which visual tokens of a page image make its score for the query: exact shares that add up to the cosine."""
+        sequence = self._page_sequence(image)
+        states = self._feed.states(sequence)[:, : self._card.dimension]
+        [embedding] = self.encode_queries([query])
+        return split_score(embedding, states, sequence.ids == self._builder.tokens.pad, sequence.grids[0])
+
+    def _page_sequence(self, image: Pixels) -> TokenSequence:
+        text = _page_text(self._card)
+        return self._builder.build([image, text] if text else [image])
+
+    def _region_sequence(self, image: Pixels, boxes: Sequence[Box]) -> TokenSequence:
+        sequence = self._page_sequence(image)
+        weights = weigh_regions(sequence.ids == self._builder.tokens.pad, sequence.grids[0], boxes)
+        return replace(sequence, weights=weights)
 
     def _query_parts(self, query: Query) -> list[str | Pixels]:
         text = self._card.query_prompt + query.text if query.text.strip() else ""
@@ -81,16 +115,10 @@ class Embedder:
             return [text]
         return [query.image, "\n" + text] if text else [query.image]
 
-    def _embed(self, sequences: Iterable[TokenSequence]) -> Iterator[Floats]:
-        for batch in batch_sequences(sequences, self._token_budget):
-            pack = Pack.of(batch)
-            with torch.inference_mode():
-                embeddings = mean_pool(self._backbone.encode(pack), pack.lengths).cpu()
-            if not bool(embeddings.isfinite().all()):
-                raise ModelError(
-                    f"the model {self._card.name} gave an embedding that is not finite: open it on the CPU"
-                )
-            yield from embeddings.numpy()
+
+def _page_text(card: ModelCard) -> str:
+    """What follows a page's image."""
+    return "\n" + card.page_prompt if card.page_prompt else ""
 
 
 def _find_device(name: str | None) -> torch.device:

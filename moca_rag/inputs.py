@@ -1,6 +1,7 @@
 """Turns texts and pictures into packed token sequences with their 3-D positions; needs tokenizers, never torch."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -8,25 +9,29 @@ from typing import Self
 import numpy as np
 from tokenizers import Tokenizer
 
-from .errors import ModelError, one_line
+from .errors import ConfigError, ModelError, one_line
 from .pixels import MERGE_SIDE, PATCH_SIDE, fit_image, patchify
-from .records import Ids, PixelBudget, Pixels
+from .records import Floats, Ids, PixelBudget, Pixels
+from .shapes import VisionTokens
 
-# The longest sequence that MoCa was trained on (MoCa, table 6); a text is cut on the right, an image never.
-MAX_TOKENS = 2048
+BLOCK = PATCH_SIDE * MERGE_SIDE  # a visual token's side in pixels
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenSequence:
     """One sequence of an encoder: token ids [L], positions [3, L], and the patch rows [P, 588] of its images.
 
-    `grids` holds each image's size in patches, (height, width), in order.
+    `grids` holds each image's size in patches, (height, width), in order. `weights` [R, L] ask for R embeddings, each
+    a weighted mean over the tokens, instead of their one mean.
     """
 
     ids: Ids
     positions: Ids
     patches: Pixels
     grids: tuple[tuple[int, int], ...]
+    weights: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,66 +56,74 @@ class Pack:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class VisionTokens:
-    """The ids that frame and stand for an image in a token sequence."""
-
-    start: int
-    pad: int
-    end: int
-
-
 class SequenceBuilder:
     """Builds token sequences for one model: raw text without chat template, images as start, n pads, end."""
 
-    def __init__(self, tokenizer: Tokenizer, tokens: VisionTokens, budget: PixelBudget) -> None:
+    def __init__(self, tokenizer: Tokenizer, tokens: VisionTokens, budget: PixelBudget, max_tokens: int) -> None:
+        self.tokens = tokens
         self._tokenizer = tokenizer
         # A person's text is text: a literal "<|image_pad|>" in it must not become an image slot.
         self._tokenizer.encode_special_tokens = True
-        self._tokens = tokens
         self._budget = budget
+        self._max_tokens = max_tokens
+
+    def check_room(self, text: str) -> None:
+        """Raises ConfigError where the largest image and this text are more than one sequence may hold."""
+        num_tokens = self._budget.max_pixels // BLOCK**2 + 2 + (len(self._encode(text)) if text else 0)
+        if num_tokens > self._max_tokens:
+            most = (self._max_tokens - num_tokens) * BLOCK**2 + self._budget.max_pixels
+            raise ConfigError(
+                f"pages of up to {self._budget.max_pixels:,} pixels are {num_tokens:,} tokens, over the model's limit of "
+                f"{self._max_tokens:,}: give max_pixels of at most {most:,}, or raise max_tokens in its moca.json"
+            )
 
     def build(self, parts: Sequence[str | Pixels]) -> TokenSequence:
-        """The sequence of texts and images [H, W, 3] in the order given, texts cut where it grows over MAX_TOKENS.
+        """The sequence of texts and images [H, W, 3] in the order given, each text tokenised by itself.
 
-        Each text is tokenised by itself, as the image's special tokens split it anyway.
+        Over the model's limit a text is cut on the right, and the log says so; an image never is: raises ConfigError.
         """
-        ids: list[Ids] = []
-        patches: list[Pixels] = []
-        grids: list[tuple[int, int]] = []
         images = [fit_image(part, self._budget) for part in parts if not isinstance(part, str)]
-        room = MAX_TOKENS - sum(_image_tokens(image) + 2 for image in images)
-        pending = iter(images)
+        frames = [self._frame(_image_tokens(image)) for image in images]
+        room = self._max_tokens - sum(map(len, frames))
+        if room < 0:
+            raise ConfigError(
+                f"images of {self._max_tokens - room:,} tokens are over the model's limit of {self._max_tokens:,}: "
+                "give fewer or smaller ones"
+            )
+        pending = iter(frames)
+        ids: list[Ids] = []
         for part in parts:
             if isinstance(part, str):
-                ids.append(self._encode(part)[: max(0, room)])
+                ids.append(self._cut(self._encode(part), room))
                 room -= len(ids[-1])
-                continue
-            image = next(pending)
-            ids.append(self._frame(_image_tokens(image)))
-            patches.append(patchify(image))
-            grids.append((image.shape[0] // PATCH_SIDE, image.shape[1] // PATCH_SIDE))
+            else:
+                ids.append(next(pending))
         joined = np.concatenate(ids)
+        grids = tuple((image.shape[0] // PATCH_SIDE, image.shape[1] // PATCH_SIDE) for image in images)
         return TokenSequence(
             ids=joined,
-            positions=rope_positions(joined == self._tokens.pad, grids),
-            patches=np.concatenate([np.zeros((0, 3 * PATCH_SIDE**2), np.uint8), *patches]),
-            grids=tuple(grids),
+            positions=rope_positions(joined == self.tokens.pad, grids),
+            patches=np.concatenate([np.zeros((0, 3 * PATCH_SIDE**2), np.uint8), *map(patchify, images)]),
+            grids=grids,
         )
+
+    def _cut(self, ids: Ids, room: int) -> Ids:
+        if len(ids) > room:
+            logger.warning("a text of %d tokens was cut to %d, the model's limit", len(ids), room)
+        return ids[:room]
 
     def _encode(self, text: str) -> Ids:
         clean = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text
         return np.asarray(self._tokenizer.encode(clean, add_special_tokens=False).ids, np.int64)
 
     def _frame(self, num_tokens: int) -> Ids:
-        frame = np.full(num_tokens + 2, self._tokens.pad, np.int64)
-        frame[0], frame[-1] = self._tokens.start, self._tokens.end
+        frame = np.full(num_tokens + 2, self.tokens.pad, np.int64)
+        frame[0], frame[-1] = self.tokens.start, self.tokens.end
         return frame
 
 
 def _image_tokens(image: Pixels) -> int:
-    block = PATCH_SIDE * MERGE_SIDE
-    return int(image.shape[0] // block) * int(image.shape[1] // block)
+    return int(image.shape[0] // BLOCK) * int(image.shape[1] // BLOCK)
 
 
 def rope_positions(is_image: np.ndarray[tuple[int], np.dtype[np.bool_]], grids: Sequence[tuple[int, int]]) -> Ids:
@@ -137,25 +150,12 @@ def rope_positions(is_image: np.ndarray[tuple[int], np.dtype[np.bool_]], grids: 
     return positions
 
 
-def batch_sequences(sequences: Iterable[TokenSequence], token_budget: int) -> Iterator[list[TokenSequence]]:
-    """Batches of at most `token_budget` tokens, in order and lazily; a longer sequence stands alone."""
-    batch: list[TokenSequence] = []
-    num_tokens = 0
-    for sequence in sequences:
-        if batch and num_tokens + len(sequence.ids) > token_budget:
-            yield batch
-            batch, num_tokens = [], 0
-        batch.append(sequence)
-        num_tokens += len(sequence.ids)
-    if batch:
-        yield batch
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a model folder, straight from its tokenizer.json; raises ModelError where there is none."""
-    path = folder / "tokenizer.json"
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer in a tokenizer.json, straight from the file; raises ModelError where there is none."""
     if not path.is_file():
-        raise ModelError(f"the model folder {folder} has no tokenizer.json: copy the one the model was trained with")
+        raise ModelError(
+            f"the model folder {path.parent} has no tokenizer.json: copy the one that the model was trained with"
+        )
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the Rust side raises bare Exception

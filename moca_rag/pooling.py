@@ -1,9 +1,10 @@
-"""Turns token states into embeddings: one unit vector a sequence."""
+"""Turns token states into embeddings: unit vectors, each a mean over tokens."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 
 def mean_pool(states: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -19,4 +20,17 @@ def mean_pool(states: Tensor, lengths: Sequence[int]) -> Tensor:
     if not lengths or min(lengths) < 1 or sum(lengths) != len(states):
         raise ValueError(f"{len(states)} states cannot be pooled into sequences of {list(lengths)} tokens")
     means = torch.stack([part.float().mean(dim=0) for part in torch.split(states, list(lengths))])
-    return torch.nn.functional.normalize(means, dim=-1)
+    return normalize(means, dim=-1)
+
+
+def weighted_pool(states: Tensor, weights: Tensor) -> Tensor:
+    """Unit embeddings [R, D] of one sequence's states [L, D], a row of weights [R, L] each.
+
+    With equal weights it is `mean_pool`; with weights on a part of a page it is that part's embedding, from the same
+    forward pass (late chunking).
+
+    >>> weighted_pool(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.5]]))
+    tensor([[0.6000, 0.8000],
+            [0.0000, 1.0000]])
+    """
+    return normalize(weights.float() @ states.float(), dim=-1)

@@ -145,6 +145,22 @@ class Query:
     image: Pixels | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """Why a page scores as it does: `score == shares.sum() + remainder`, up to rounding.
+
+    A cosine with a mean of token states is a sum over the tokens, so each visual token has its exact share of it:
+    above 0 it speaks for the page, below 0 against it.
+    """
+
+    score: float
+    """The cosine of query and page."""
+    shares: Floats
+    """[rows, columns], on the page's grid of visual tokens."""
+    remainder: float
+    """What the tokens of the page's prompt and frame add."""
+
+
 class Encoder(Protocol):
     """What a collection needs of a model; `moca_rag.Embedder` is the real one."""
 
@@ -159,4 +175,8 @@ class Encoder(Protocol):
 
     def encode_pages(self, images: Iterable[Pixels]) -> Iterator[Floats]:
         """One unit embedding [D] a page image [H, W, 3], in order; it reads only a few images ahead."""
+        ...
+
+    def explain(self, query: Query, image: Pixels) -> Explanation:
+        """Which parts of a page image [H, W, 3] make its score for this query."""
         ...

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pymupdf
 
-from moca_rag.records import Floats, ModelCard, PixelBudget, Pixels, Query
+from moca_rag.records import Explanation, Floats, ModelCard, PixelBudget, Pixels, Query
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0), "white": (1.0, 1.0, 1.0)}
+CELL = 28
 SMALL = PixelBudget(28 * 28 * 4, 28 * 28 * 16)
 
 
@@ -32,6 +33,17 @@ class ColourEncoder:
                 yield from map(self._embed_page, batch)
                 batch = []
         yield from map(self._embed_page, batch)
+
+    def explain(self, query: Query, image: Pixels) -> Explanation:
+        """A cell's share is what its ink adds to the mean colour; the constant fourth number is the remainder."""
+        asked = self._embed_query(query)
+        rows, columns = image.shape[0] // CELL, image.shape[1] // CELL
+        flat = image.astype(np.float64) / 255
+        inked = flat.max(2) - flat.min(2) > 0.5
+        ink = (flat * inked[..., None] / max(inked.sum(), 1)) @ asked[:3]
+        length = np.linalg.norm([*(flat[inked].mean(0) if inked.any() else (0.0, 0.0, 0.0)), 0.1])
+        shares = (ink.reshape(rows, CELL, columns, CELL).sum((1, 3)) / length).astype(np.float32)
+        return Explanation(float(asked @ embed_colours(image)), shares, float(asked[3] * 0.1 / length))
 
     def _embed_query(self, query: Query) -> Floats:
         if query.image is not None:

@@ -4,12 +4,13 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pymupdf
 from PIL import Image
 
-from moca_rag.records import Floats, ModelCard, PixelBudget, Pixels, Query
+from moca_rag.records import Explanation, Floats, ModelCard, PixelBudget, Pixels, Query
 
 PAGE_WORDS = (
     "The harbour ferry leaves at seven and carries forty wagons of timber.",
@@ -127,8 +128,13 @@ class PixelEncoder:
 
     card = ModelCard("pixel-encoder", "1", 16, "mean", "", "", PixelBudget(4 * 784, 16 * 784))
 
-    def __init__(self, model: object = "", *, log: Path | None = None) -> None:
+    def __init__(self, model: object = "", *, log: Path | None = None, **_: object) -> None:
         self.log = log
+
+    @classmethod
+    def of(cls, card: ModelCard) -> Self:
+        """The one that it stands for: `DeferredEmbedder.of`."""
+        return cls(card.name)
 
     def encode_queries(self, queries: Sequence[Query]) -> Floats:
         """One unit vector [D] a query."""
@@ -141,6 +147,12 @@ class PixelEncoder:
                 with self.log.open("a", encoding="utf-8") as file:
                     file.write(self.key(image).hex() + "\n")
             yield self._vector(image.tobytes())
+
+    def explain(self, query: Query, image: Pixels) -> Explanation:
+        """The cosine in equal shares."""
+        score = float(self.encode_queries([query])[0] @ self._vector(image.tobytes()))
+        cells = image.shape[0] // 28, image.shape[1] // 28
+        return Explanation(score, np.full(cells, score / np.prod(cells), np.float32), 0.0)
 
     @staticmethod
     def key(image: Pixels) -> bytes:

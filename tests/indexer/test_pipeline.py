@@ -283,7 +283,7 @@ def test_what_a_later_run_does_not_name_stays_as_it_is(pdfs: Path, tmp_path: Pat
 
 
 def test_a_rebuild_keeps_mode_model_roots_and_tags(pdfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moca_rag.indexer.rebuild.DeferredEmbedder", lambda name: ColourEncoder())
+    monkeypatch.setattr("moca_rag.indexer.rebuild.DeferredEmbedder.of", lambda card: ColourEncoder())
     index_documents([pdfs], tmp_path / "c", ColourEncoder(), mode="vision", tags={"year": "2023"})
     options = {"mode": None, "passwords": (), "settings": None, "reporter": None, "tags": {}}
     report = rebuild_collection([], tmp_path / "c", None, options)

@@ -2,33 +2,34 @@
 
 import functools
 import inspect
-from types import SimpleNamespace
+import sys
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers.utils.generic import is_flash_attention_requested
 
 from moca_rag import attention
-from moca_rag.attention import PACKED_ATTENTION, count_calls, packed_attention, segment_attention
+from moca_rag.attention import Segments, attend, count_calls, describe_kernel
 
-LENGTHS = (5, 1, 7, 5, 3, 5)
+CPU = torch.device("cpu")
+LENGTHS = (5, 5, 1, 7, 3, 5)
+SEGMENTS = Segments.of(LENGTHS, CPU)
 
 
-def packed(heads: int, kv_heads: int, size: int = 8, **options: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def packed(heads: int, kv_heads: int, size: int = 8) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(sum(LENGTHS), h, size, generator=generator) for h in (heads, kv_heads, kv_heads))
-    boundaries = torch.tensor([0, *LENGTHS]).cumsum(0).int()
-    moved = [tensor.to(**options) if options else tensor for tensor in (query, key, value)]
-    return moved[0], moved[1], moved[2], boundaries.to(moved[0].device)
+    return query, key, value
 
 
-def one_by_one(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Tensor:
+def one_by_one(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
     outputs = []
     for q, k, v in zip(*(tensor.split(LENGTHS) for tensor in (query, key, value)), strict=True):
-        weights = torch.einsum("qhd,khd->hqk", q, k.repeat_interleave(q.shape[1] // k.shape[1], 1)) * scale
+        weights = torch.einsum("qhd,khd->hqk", q, k.repeat_interleave(q.shape[1] // k.shape[1], 1))
+        weights = weights * query.shape[-1] ** -0.5
         if causal:
             weights = weights.masked_fill(torch.ones(len(q), len(q)).triu(1).bool(), -torch.inf)
         v = v.repeat_interleave(q.shape[1] // v.shape[1], 1)
@@ -39,22 +40,60 @@ def one_by_one(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (6, 1)])
 def test_packed_sequences_attend_as_if_alone(heads: int, kv_heads: int, causal: bool) -> None:
-    query, key, value, boundaries = packed(heads, kv_heads)
-    output = segment_attention(query, key, value, boundaries, max(LENGTHS), 0.3, causal)
-    torch.testing.assert_close(output, one_by_one(query, key, value, 0.3, causal), atol=1e-6, rtol=0)
+    tensors = packed(heads, kv_heads)
+    output = attend(*tensors, SEGMENTS, causal=causal)
+    torch.testing.assert_close(output, one_by_one(*tensors, causal), atol=1e-6, rtol=0)
+
+
+def test_gradients_are_those_of_one_sequence_at_a_time() -> None:
+    gradients = []
+    for run in (lambda *tensors: attend(*tensors, SEGMENTS), lambda *tensors: one_by_one(*tensors, causal=False)):
+        tensors = [tensor.requires_grad_() for tensor in packed(4, 2)]
+        run(*tensors).square().sum().backward()
+        gradients.append([tensor.grad for tensor in tensors])
+    for ours, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
 
 
 def test_a_neighbour_moves_nothing() -> None:
-    query, key, value, boundaries = packed(4, 2)
-    before = segment_attention(query, key, value, boundaries, max(LENGTHS), 0.3)
-    key[6:13], value[6:13] = 100.0, -100.0
-    after = segment_attention(query, key, value, boundaries, max(LENGTHS), 0.3)
-    assert torch.equal(before[:6], after[:6])
-    assert torch.equal(before[13:], after[13:])
-    assert not torch.equal(before[6:13], after[6:13])
+    query, key, value = packed(4, 2)
+    before = attend(query, key, value, SEGMENTS)
+    key[11:18], value[11:18] = 100.0, -100.0
+    after = attend(query, key, value, SEGMENTS)
+    assert torch.equal(before[:11], after[:11])
+    assert torch.equal(before[18:], after[18:])
+    assert not torch.equal(before[11:18], after[11:18])
 
 
-def test_segments_of_equal_length_go_through_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("heads", "kv_heads"), [(3, 3), (4, 2)])
+def test_long_sequences_attend_head_by_head_on_a_wide_cpu(
+    heads: int, kv_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    wide = attention._attend_wide
+    monkeypatch.setattr(attention, "runs_wide", lambda _: True)
+    monkeypatch.setattr(attention, "LONG", 5)
+    monkeypatch.setattr(attention, "BLOCK", 3)
+    monkeypatch.setattr(attention, "_attend_wide", lambda q, k, v: used.append(len(q)) or wide(q, k, v))
+    tensors = packed(heads, kv_heads)
+    with torch.no_grad():
+        output = attend(*tensors, SEGMENTS)
+    torch.testing.assert_close(output, one_by_one(*tensors, causal=False), atol=1e-6, rtol=0)
+    assert used == [5, 5, 7, 5]
+    attend(*tensors, SEGMENTS, causal=True)
+    attend(*(tensor.requires_grad_() for tensor in tensors), SEGMENTS)
+    assert len(used) == 4
+
+
+def test_a_cpu_attends_in_float32_whatever_it_is_given() -> None:
+    tensors = [tensor.bfloat16() for tensor in packed(4, 2)]
+    output = attend(*tensors, SEGMENTS)
+    exact = one_by_one(*(tensor.float() for tensor in tensors), causal=False)
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(output, exact.bfloat16()) or (output.float() - exact).abs().max() < 2**-8
+
+
+def test_neighbours_of_equal_length_go_through_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[torch.Size] = []
 
     def counted(query: Tensor, *rest: Any, **options: Any) -> Tensor:
@@ -62,61 +101,55 @@ def test_segments_of_equal_length_go_through_one_call(monkeypatch: pytest.Monkey
         return scaled_dot_product_attention(query, *rest, **options)
 
     monkeypatch.setattr(attention, "scaled_dot_product_attention", counted)
-    query, key, value, boundaries = packed(4, 2)
-    segment_attention(query, key, value, boundaries, max(LENGTHS), 0.3)
-    assert sorted(shape[0] for shape in calls) == [1, 1, 1, 3]
+    attend(*packed(4, 2), SEGMENTS)
+    assert [shape[0] for shape in calls] == [2, 1, 1, 1, 1]
 
 
-def call(config: Any, **options: Any) -> Tensor:
-    query, key, value, boundaries = packed(4, 2)
-    rows = (tensor.transpose(0, 1)[None] for tensor in (query, key, value))
-    options = {"cu_seq_lens_q": boundaries, "attention_mask": None, **options}
-    module: Any = SimpleNamespace(config=config)
-    return packed_attention(module, *rows, scaling=0.3, dropout=0.0, sliding_window=None, **options)[0][0]
-
-
-def test_the_config_of_the_layer_decides_the_direction_unless_the_call_does() -> None:
-    query, key, value, _ = packed(4, 2)
-    both = one_by_one(query, key, value, 0.3, causal=False)
-    back = one_by_one(query, key, value, 0.3, causal=True)
-    torch.testing.assert_close(call(SimpleNamespace(is_causal=False)), both, atol=1e-6, rtol=0)
-    torch.testing.assert_close(call(SimpleNamespace()), back, atol=1e-6, rtol=0)
-    torch.testing.assert_close(call(SimpleNamespace(), is_causal=False), both, atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("options", [{"cu_seq_lens_q": None}, {"attention_mask": torch.ones(1, 1, 26, 26)}])
-def test_a_call_without_boundaries_or_with_a_mask_is_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="boundaries"):
-        call(SimpleNamespace(is_causal=False), **options)
+def test_segments_know_their_boundaries_and_the_longest() -> None:
+    assert SEGMENTS.boundaries.tolist() == [0, 5, 10, 11, 18, 21, 26]
+    assert SEGMENTS.boundaries.dtype == torch.int32
+    assert SEGMENTS.longest == 7
 
 
 def test_calls_are_counted_inside_the_block_only() -> None:
-    config = SimpleNamespace(is_causal=False)
-    call(config)
+    tensors = packed(4, 2)
+    attend(*tensors, SEGMENTS)
     with count_calls() as count:
-        call(config)
-        call(config)
-    call(config)
+        attend(*tensors, SEGMENTS)
+        attend(*tensors, SEGMENTS)
+    attend(*tensors, SEGMENTS)
     assert count == [2]
-
-
-def test_transformers_takes_the_name_for_a_flash_kernel() -> None:
-    assert is_flash_attention_requested(requested_attention_implementation=PACKED_ATTENTION)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the varlen kernels run on a GPU only")
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_kernel_agrees_with_one_sequence_at_a_time(causal: bool) -> None:
-    query, key, value, boundaries = packed(4, 2, size=64, device="cuda", dtype=torch.bfloat16)
-    output = segment_attention(query, key, value, boundaries, max(LENGTHS), 0.125, causal)
-    expected = one_by_one(*(tensor.float().cpu() for tensor in (query, key, value)), 0.125, causal)
+@pytest.mark.parametrize("size", [16, 64, 80, 128])
+@pytest.mark.parametrize("name", list(attention.KERNELS))
+def test_each_kernel_agrees_with_one_sequence_at_a_time(name: str, size: int, causal: bool) -> None:
+    kernel = attention.KERNELS[name]()
+    if kernel is None:
+        pytest.skip(f"{name} is not installed")
+    query, key, value = (tensor.to("cuda", torch.bfloat16) for tensor in packed(4, 2, size))
+    output = kernel(query, key, value, Segments.of(LENGTHS, query.device), causal)
+    expected = one_by_one(*(tensor.float().cpu() for tensor in (query, key, value)), causal)
     torch.testing.assert_close(output.float().cpu(), expected, atol=2e-2, rtol=2e-2)
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The kernels are looked for as on a GPU; what they find is up to the test."""
+    monkeypatch.setattr(attention, "_find_kernel", functools.cache(attention._find_kernel.__wrapped__))
+    monkeypatch.setattr(attention, "_runs_kernel", lambda _: True)
+    monkeypatch.setattr(attention, "_runs_on_cpu", lambda _: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
+    return monkeypatch
 
 
 @pytest.mark.parametrize("names", ["is_causal", "is_causal scale", "scale window_size", "scale window_size enable_gqa"])
 @pytest.mark.parametrize("causal", [False, True])
-def test_every_known_signature_of_the_kernel_gets_what_it_can_take(
-    names: str, causal: bool, monkeypatch: pytest.MonkeyPatch
+def test_every_known_signature_of_torchs_kernel_gets_what_it_can_take(
+    names: str, causal: bool, on_a_gpu: pytest.MonkeyPatch
 ) -> None:
     known = names.split()
 
@@ -126,20 +159,59 @@ def test_every_known_signature_of_the_kernel_gets_what_it_can_take(
         assert set(options) <= set(known)
         assert longest == max(LENGTHS)
         assert options.get("enable_gqa", False) or q.shape == k.shape
-        backward = options.get("is_causal", options.get("window_size") == (-1, 0))
-        return one_by_one(q, k, v, options.get("scale", q.shape[-1] ** -0.5), backward)
+        return one_by_one(q, k, v, options.get("is_causal", options.get("window_size") == (-1, 0)))
 
     parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in known]
-    monkeypatch.setattr(kernel, "__signature__", inspect.Signature(parameters), raising=False)
-    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
-    monkeypatch.setattr(attention, "_find_kernel", functools.cache(attention._torch_kernel))
-    monkeypatch.setattr(attention, "_runs_kernel", lambda _: True)
-    query, key, value, boundaries = packed(4, 2)
-    scale = 0.7 if "scale" in known else 8**-0.5
-    output = segment_attention(query, key, value, boundaries, max(LENGTHS), scale, causal)
-    torch.testing.assert_close(output, one_by_one(query, key, value, scale, causal), atol=1e-6, rtol=0)
+    on_a_gpu.setattr(kernel, "__signature__", inspect.Signature(parameters), raising=False)
+    on_a_gpu.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    tensors = packed(4, 2)
+    output = attend(*tensors, SEGMENTS, causal=causal)
+    torch.testing.assert_close(output, one_by_one(*tensors, causal), atol=1e-6, rtol=0)
+    assert describe_kernel() == "varlen, of torch"
 
 
-def test_a_kernel_that_cannot_scale_refuses_an_unusual_scale() -> None:
-    with pytest.raises(ValueError, match="cannot scale"):
-        attention.kernel_options({"is_causal"}, False, 0.3, 16)
+@pytest.mark.parametrize(
+    ("modules", "name"),
+    [
+        (("flash_attn",), "flash-attn 2"),
+        (("flash_attn_interface",), "flash-attn 3"),
+        (("flash_attn", "flash_attn_interface"), "flash-attn 3"),
+    ],
+)
+@pytest.mark.parametrize("with_sums", [False, True])
+def test_the_newest_flash_package_that_is_installed_is_taken(
+    modules: tuple[str, ...], name: str, with_sums: bool, on_a_gpu: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+
+    def install(module: str) -> None:
+        def run(q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, m: int, n: int, causal: bool = False) -> Any:
+            used.append(module)
+            output = one_by_one(q, k, v, causal)
+            return (output, output[..., 0]) if with_sums else output
+
+        package = ModuleType(module)
+        package.flash_attn_varlen_func = run  # type: ignore[attr-defined]
+        on_a_gpu.setitem(sys.modules, module, package)
+
+    for module in modules:
+        install(module)
+    tensors = packed(4, 2)
+    torch.testing.assert_close(attend(*tensors, SEGMENTS), one_by_one(*tensors, causal=False), atol=1e-6, rtol=0)
+    assert describe_kernel() == f"varlen, of {name}"
+    assert set(used) == {modules[-1]}
+
+
+def test_a_flash_package_that_cannot_be_imported_leaves_torchs_kernel(on_a_gpu: pytest.MonkeyPatch) -> None:
+    on_a_gpu.setitem(sys.modules, "flash_attn", None)
+    on_a_gpu.setitem(sys.modules, "flash_attn_interface", ModuleType("flash_attn_interface"))
+    assert describe_kernel() == "varlen, of torch"
+
+
+def test_what_runs_without_a_kernel_is_said_with_the_reason(on_a_gpu: pytest.MonkeyPatch) -> None:
+    on_a_gpu.setattr(attention, "KERNELS", {})
+    assert "neither flash-attn nor" in describe_kernel()
+    on_a_gpu.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5))
+    assert "from Ampere on" in describe_kernel()
+    on_a_gpu.setattr(torch.cuda, "is_available", lambda: False)
+    assert describe_kernel() == "SDPA, one call for sequences of equal length (CPU)"

@@ -15,6 +15,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from moca_rag import checkpoint
 from moca_rag.checkpoint import (
+    Checkpoint,
     ModelSettings,
     find_checkpoint,
     hash_folder,
@@ -24,7 +25,7 @@ from moca_rag.checkpoint import (
     read_settings,
 )
 from moca_rag.embedder import Embedder
-from moca_rag.errors import ModelError
+from moca_rag.errors import ConfigError, ModelError
 from moca_rag.records import PixelBudget
 from tests.small_model import write_small_model
 
@@ -207,14 +208,28 @@ def test_a_config_without_a_dimension_is_refused(tmp_path: Path, config: str) ->
         read_card(tmp_path)
 
 
+def test_a_card_may_promise_fewer_numbers_and_never_more_than_there_are(tmp_path: Path) -> None:
+    write_small_model(tmp_path)
+    assert [read_card(tmp_path, dimension=number).dimension for number in (1, 32, 64)] == [1, 32, 64]
+    for number in (0, -1, 65):
+        with pytest.raises(ConfigError, match=f"embeddings of {number} numbers .* give 1 to 64"):
+            read_card(tmp_path, dimension=number)
+
+
+def local(folder: Path) -> Checkpoint:
+    return Checkpoint(str(folder), folder, "")
+
+
 def test_settings_default_to_those_of_the_method(tmp_path: Path) -> None:
-    assert read_settings(tmp_path) == ModelSettings("Represent the given document image.", "", 200_704, 802_816, None)
+    expected = ModelSettings("Represent the given document image.", "", 200_704, 802_816, None, 2048)
+    assert read_settings(local(tmp_path)) == expected
 
 
 def test_settings_live_with_the_model(tmp_path: Path) -> None:
-    values = {"page_prompt": "", "query_prompt": "Q: ", "min_pixels": 784, "max_pixels": 7840, "mask_token_id": 151_665}
+    values: dict[str, Any] = {"page_prompt": "", "query_prompt": "Q: ", "min_pixels": 784, "max_pixels": 7840}
+    values |= {"mask_token_id": 151_665, "max_tokens": 64}
     (tmp_path / "moca.json").write_text(json.dumps(values))
-    assert read_settings(tmp_path) == ModelSettings(**values)
+    assert read_settings(local(tmp_path)) == ModelSettings(**values)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +242,8 @@ def test_settings_live_with_the_model(tmp_path: Path) -> None:
         ('{"min_pixels": 9, "max_pixels": 3}', "are no range"),
         ('{"min_pixels": 0}', "are no range"),
         ('{"mask_token_id": -1}', "is no token"),
+        ('{"max_tokens": 63}', "max_tokens 63 is too short for a page: give 64 or more"),
+        ('{"max_tokens": 2048.0}', "max_tokens must be of type int"),
         ("[]", "must hold a JSON object"),
         ("{", "cannot be read as JSON"),
         ("[" * 100_000, "cannot be read as JSON"),
@@ -235,7 +252,7 @@ def test_settings_live_with_the_model(tmp_path: Path) -> None:
 def test_unusable_settings_are_refused_by_name(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "moca.json").write_text(content)
     with pytest.raises(ModelError, match=message):
-        read_settings(tmp_path)
+        read_settings(local(tmp_path))
 
 
 def test_a_file_that_is_no_text_is_no_json(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from moca_rag.indexer.pipeline import index_documents
 
 from moca_rag.catalog import Catalog
 from moca_rag.collection import Collection, default_path
-from moca_rag.errors import CollectionError, ConfigError, LockedError
+from moca_rag.errors import CollectionError, ConfigError, DocumentError, LockedError
 from moca_rag.fingerprint import read_fingerprint
 from moca_rag.records import Box
 from tests.fakes import COLOURS, ColourEncoder, write_pdf
@@ -82,6 +82,51 @@ def test_a_hit_shows_where_its_words_stand(collection: Collection) -> None:
     (box,) = hit.boxes
     assert isinstance(box, Box)
     assert 0 < box.x0 < box.x1 < 1
+
+
+def test_the_shares_of_a_page_add_up_to_its_cosine_and_stand_where_its_ink_is(collection: Collection) -> None:
+    (hit,) = collection.search("red", mode="vision", within="a/one.pdf", top_k=1)
+    explanation = collection.explain("red", "a/one.pdf#1")
+    assert explanation.score == pytest.approx(hit.score, abs=1e-3)  # the stored vector is in half precision
+    assert float(explanation.shares.sum()) + explanation.remainder == pytest.approx(explanation.score, abs=1e-6)
+    rows, columns = explanation.shares.shape
+    assert (rows, columns) == (4, 3)  # the page as the model saw it: 16 visual tokens at most
+    assert explanation.shares[: rows // 2].sum() == 0  # the square is in the lower half
+    assert explanation.shares[rows // 2 :].sum() > 0.9
+
+
+def test_a_picture_can_be_asked_why(collection: Collection) -> None:
+    import numpy as np
+
+    picture = np.zeros((56, 56, 3), np.uint8) + np.array(COLOURS["green"], np.uint8) * 255
+    assert collection.explain("", "one.pdf#2", image=picture).score > 0.9
+    assert collection.explain("", "one.pdf#1", image=picture).score < 0.1
+
+
+def test_a_page_that_is_not_as_it_was_indexed_is_not_explained(tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "pdfs" / "a.pdf", ["red: alpha"])
+    index_documents([tmp_path / "pdfs"], tmp_path / "c", ColourEncoder())
+    with Collection.open(tmp_path / "c", encoder=ColourEncoder()) as opened:
+        write_pdf(path, ["blue: alpha"])
+        with pytest.raises(DocumentError, match="has changed since it was indexed: run `moca index`"):
+            opened.explain("red", "a.pdf#1")
+        path.unlink()
+        with pytest.raises(DocumentError, match="is gone: run `moca index`"):
+            opened.explain("red", "a.pdf#1")
+
+
+def test_what_cannot_be_explained_says_why(collection: Collection, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ask with a word"):
+        collection.explain(" ", "one.pdf#1")
+    with pytest.raises(ConfigError, match="has no page 9"):
+        collection.explain("red", "one.pdf#9")
+    write_pdf(tmp_path / "pdfs" / "a.pdf", ["alpha"])
+    index_documents([tmp_path / "pdfs"], tmp_path / "c")
+    with (
+        Collection.open(tmp_path / "c") as text,
+        pytest.raises(ConfigError, match="a text collection has no model: `moca index --rebuild --model"),
+    ):
+        text.explain("alpha", "a.pdf#1")
 
 
 @pytest.mark.parametrize("question", ["", "  ", "?!"])

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from moca_rag.embedder import Embedder
 from moca_rag.errors import ConfigError, ModelError
-from moca_rag.records import Encoder, Floats, PixelBudget, Pixels, Query
+from moca_rag.records import Box, Encoder, Floats, PixelBudget, Pixels, Query
+from moca_rag.regions import make_grid
 from tests.small_model import write_small_model
 
 TINY = PixelBudget(min_pixels=4 * 28 * 28, max_pixels=64 * 28 * 28)
@@ -41,6 +43,9 @@ def page(rows: int, columns: int) -> Pixels:
 
 
 PAGES = [page(rows, columns) for rows, columns in [(3, 4), (8, 8), (2, 2), (5, 7), (3, 4), (7, 5)]]
+
+
+WHOLE = Box(0, 0, 1, 1)
 
 
 def close(left: Floats, right: Floats) -> bool:
@@ -179,7 +184,83 @@ def test_a_broken_folder_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_an_embedding_that_is_not_finite_is_never_given_out(folder: Path) -> None:
     embedder = Embedder.open(folder, device="cpu", pixels=TINY)
-    embedder._backbone.model.visual.merger.mlp[0].weight.data[0] = np.nan
+    tower = embedder._feed.backbone.visual
+    next(embedder.encode_pages([PAGES[0]]))
+    tower.merger.mlp[0].weight = torch.nn.Parameter(torch.full((128, 128), torch.nan))
     with pytest.raises(ModelError, match="not finite"):
         next(embedder.encode_pages([PAGES[0]]))
     assert embedder.encode_queries([Query("text has no picture")]).shape == (1, 64)
+
+
+def test_a_text_query_reads_neither_the_vision_tower_nor_the_head(folder: Path) -> None:
+    embedder = Embedder.open(folder, device="cpu", pixels=TINY)
+    embedder.encode_queries([Query("copper")])
+    tower = embedder._feed.backbone.visual
+    assert {weight.device.type for weight in tower.parameters()} == {"meta"}
+    next(embedder.encode_pages([PAGES[0]]))
+    assert {weight.device.type for weight in tower.parameters()} == {"cpu"}
+    assert not hasattr(embedder._feed.backbone, "lm_head")
+
+
+def test_a_region_that_is_the_whole_page_is_the_page(embedder: Embedder) -> None:
+    pages = np.stack(list(embedder.encode_pages(PAGES)))
+    regions = list(embedder.encode_regions((image, [WHOLE]) for image in PAGES))
+    assert close(np.concatenate(regions), pages)
+
+
+def test_a_region_sees_its_own_part_of_the_page_most(embedder: Embedder) -> None:
+    """Its embedding stays near where the page changes elsewhere, and moves where the page changes inside."""
+    image = page(8, 8)
+    below = image.copy()
+    below[112:] = 255 - below[112:]
+    boxes = [Box(0, 0, 1, 0.5), Box(0, 0.5, 1, 1)]
+    before, after = embedder.encode_regions([(image, boxes), (below, boxes)])
+    assert before[0] @ after[0] > before[1] @ after[1] + 0.01
+
+
+def test_regions_of_pages_of_many_sizes_come_in_order_with_as_many_rows_as_boxes(embedder: Embedder) -> None:
+    numbers = [1, 4, 2, 0, 6, 3]
+    wanted = [(image, make_grid(1, number)) for image, number in zip(PAGES, numbers, strict=True)]
+    together = list(embedder.encode_regions(wanted))
+    assert [len(rows) for rows in together] == numbers
+    for pair, rows in zip(wanted, together, strict=True):
+        assert np.abs(rows - next(embedder.encode_regions([pair]))).max(initial=0) < 1e-6
+        assert np.allclose(np.linalg.norm(rows, axis=1), 1)
+
+
+@pytest.mark.parametrize("query", [Query("price of copper"), Query(image=PAGES[3]), Query("copper", PAGES[1])])
+def test_the_shares_of_a_page_add_up_to_its_cosine(embedder: Embedder, query: Query) -> None:
+    for image in PAGES:
+        cosine = float(embedder.encode_queries([query])[0] @ next(embedder.encode_pages([image])))
+        told = embedder.explain(query, image)
+        assert told.shares.shape == (image.shape[0] // 28, image.shape[1] // 28)
+        assert abs(told.score - cosine) < 1e-5
+        assert abs(told.shares.sum() + told.remainder - cosine) < 1e-5
+
+
+def test_a_shorter_embedding_is_the_longer_ones_beginning_at_unit_length(folder: Path, embedder: Embedder) -> None:
+    short = Embedder.open(folder, device="cpu", pixels=TINY, dimension=24)
+    assert short.card.dimension == 24
+    for whole, cut in (
+        (embedder.encode_queries([Query("copper")])[0], short.encode_queries([Query("copper")])[0]),
+        (next(embedder.encode_pages(PAGES)), next(short.encode_pages(PAGES))),
+    ):
+        assert close(cut, whole[:24] / np.linalg.norm(whole[:24]))
+    told = short.explain(Query("copper"), PAGES[0])
+    cosine = float(short.encode_queries([Query("copper")])[0] @ next(short.encode_pages(PAGES)))
+    assert abs(told.score - cosine) < 1e-5
+
+
+@pytest.mark.parametrize(("precision", "size"), [("float32", 64), ("float16", 64), ("int8", 64), ("binary", 8)])
+def test_embeddings_come_in_the_precision_asked_for(embedder: Embedder, precision: Any, size: int) -> None:
+    query = embedder.encode_queries([Query("copper")], precision=precision)[0]
+    region = next(embedder.encode_regions([(PAGES[0], [WHOLE])], precision=precision))[0]
+    image = next(embedder.encode_pages(PAGES, precision=precision))
+    assert query.dtype == image.dtype == np.dtype({"binary": "uint8"}.get(precision, precision))
+    assert query.shape == image.shape == (size,)
+    assert np.array_equal(image, region) or precision == "float32"
+
+
+def test_a_budget_whose_pages_have_no_room_is_refused_before_the_model_is_used(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="over the model's limit of 2,048"):
+        Embedder.open(folder, device="cpu", pixels=PixelBudget(max_pixels=2100 * 784))

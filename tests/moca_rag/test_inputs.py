@@ -1,6 +1,5 @@
 """Token sequences, positions and batches, against transformers' own positions."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +9,14 @@ import torch
 from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
-from moca_rag.errors import ModelError
-from moca_rag.inputs import (
-    MAX_TOKENS,
-    Pack,
-    SequenceBuilder,
-    TokenSequence,
-    VisionTokens,
-    batch_sequences,
-    check_tokenizer,
-    load_tokenizer,
-)
+from moca_rag.errors import ConfigError, ModelError
+from moca_rag.inputs import Pack, SequenceBuilder, check_tokenizer, load_tokenizer
 from moca_rag.records import PixelBudget
+from moca_rag.shapes import VisionTokens
 from tests.small_model import small_config, train_tokenizer
 
 SMALL = PixelBudget(min_pixels=28 * 28, max_pixels=64 * 28 * 28)
+MAX_TOKENS = 512
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +32,7 @@ def tokens(tokenizer: Tokenizer) -> VisionTokens:
 
 @pytest.fixture(scope="module")
 def builder(tokens: VisionTokens) -> SequenceBuilder:
-    return SequenceBuilder(train_tokenizer(), tokens, SMALL)
+    return SequenceBuilder(train_tokenizer(), tokens, SMALL, MAX_TOKENS)
 
 
 def picture(rows: int, columns: int, seed: int = 0) -> Any:
@@ -86,12 +78,36 @@ def test_positions_are_those_of_transformers_for_any_mix(builder: SequenceBuilde
         assert sequence.positions.tolist() == expected[:, 0].tolist()
 
 
-def test_a_long_text_is_cut_on_the_right_and_an_image_never(builder: SequenceBuilder) -> None:
-    text = "emissions by region " * 2000
+def test_a_long_text_is_cut_on_the_right_and_the_log_says_so(
+    builder: SequenceBuilder, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "emissions by region " * 500
     alone, after_image = builder.build([text]), builder.build([picture(8, 8), text])
     assert len(alone.ids) == len(after_image.ids) == MAX_TOKENS
+    assert caplog.messages[0].endswith("was cut to 512, the model's limit")
     assert len(builder.build([text[:4000], text, "more"]).ids) == MAX_TOKENS
     assert after_image.ids[66:].tolist() == alone.ids[: MAX_TOKENS - 66].tolist()
+
+
+def test_a_text_that_fits_is_not_spoken_of(builder: SequenceBuilder, caplog: pytest.LogCaptureFixture) -> None:
+    builder.build([picture(8, 8), "x" * 100])
+    assert not caplog.messages
+
+
+def test_images_over_the_limit_are_refused_and_never_cut(builder: SequenceBuilder) -> None:
+    builder.build([picture(8, 8)] * 7)
+    with pytest.raises(ConfigError, match="images of 528 tokens are over the model's limit of 512"):
+        builder.build([picture(8, 8)] * 8)
+
+
+def test_a_pixel_budget_whose_largest_page_has_no_room_is_refused_with_the_one_that_has(
+    tokenizer: Tokenizer, tokens: VisionTokens
+) -> None:
+    prompt = "\n" + "Represent the given document image."
+    num_tokens = 64 + 2 + len(tokenizer.encode(prompt).ids)
+    SequenceBuilder(train_tokenizer(), tokens, SMALL, num_tokens).check_room(prompt)
+    with pytest.raises(ConfigError, match=f"are {num_tokens} tokens, over .* {num_tokens - 1}: .* at most 49,392"):
+        SequenceBuilder(train_tokenizer(), tokens, SMALL, num_tokens - 1).check_room(prompt)
 
 
 def test_a_pack_holds_its_sequences_end_to_end(builder: SequenceBuilder) -> None:
@@ -104,29 +120,12 @@ def test_a_pack_holds_its_sequences_end_to_end(builder: SequenceBuilder) -> None
     assert np.array_equal(pack.patches[16:], second.patches)
 
 
-def sequences(lengths: list[int]) -> Iterator[TokenSequence]:
-    for length in lengths:
-        ids = np.zeros(length, np.int64)
-        yield TokenSequence(ids, np.zeros((3, length), np.int64), np.zeros((0, 588), np.uint8), ())
-
-
-def test_batches_keep_order_and_budget_and_a_giant_stands_alone() -> None:
-    batches = [[len(item.ids) for item in batch] for batch in batch_sequences(sequences([3, 3, 5, 20, 1, 9, 1]), 10)]
-    assert batches == [[3, 3], [5], [20], [1, 9], [1]]
-
-
-def test_batches_are_read_lazily() -> None:
-    stream = sequences([4] * 100)
-    next(batch_sequences(stream, 10))
-    assert len(list(stream)) == 97
-
-
 def test_a_folder_without_a_tokenizer_or_with_a_broken_one_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no tokenizer\.json"):
-        load_tokenizer(tmp_path)
+        load_tokenizer(tmp_path / "tokenizer.json")
     (tmp_path / "tokenizer.json").write_text('{"model": 3}')
     with pytest.raises(ModelError, match="is not a tokenizer") as caught:
-        load_tokenizer(tmp_path)
+        load_tokenizer(tmp_path / "tokenizer.json")
     assert "\n" not in str(caught.value)
 
 

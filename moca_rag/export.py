@@ -1,0 +1,238 @@
+"""Turns a model that we read, of any layout, into a folder that transformers or sentence-transformers reads alone."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from torch import Tensor
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
+
+from .checkpoint import (
+    SETTINGS_FILE,
+    Checkpoint,
+    ModelSettings,
+    find_checkpoint,
+    list_weights,
+    read_settings,
+    read_values,
+)
+from .errors import ConfigError, ModelError
+from .inputs import check_tokenizer, load_tokenizer
+from .pixels import MERGE_SIDE, PATCH_SIDE, PIXEL_MEAN, PIXEL_STD, TEMPORAL_COPIES
+from .shapes import read_shape
+from .tensors import open_tensors
+from .trial import PICTURE, DType, Export, Format, Trial, embed_here, has_reader, try_folder
+from .weights import read_weights
+
+HEAD = "lm_head.weight"
+SHARD_SIZE = "5GB"
+# What an export may differ by from our own embeddings: rounding in float32, the number type itself below it.
+MAX_DIFFERENCE, MIN_COSINE = 1e-3, 0.999
+
+# A page's prompt goes with a picture and any other with a text; without a partner it is left out.
+CHAT_TEMPLATE = """\
+{%- set ns = namespace(pictures='', prompt='', text='') -%}
+{%- for message in messages -%}
+  {%- for part in message.content -%}
+    {%- if part.type == 'image' -%}
+      {%- set ns.pictures = ns.pictures + PICTURE -%}
+    {%- elif message.role == 'system' -%}
+      {%- set ns.prompt = ns.prompt + part.text -%}
+    {%- else -%}
+      {%- set ns.text = ns.text + part.text -%}
+    {%- endif -%}
+  {%- endfor -%}
+{%- endfor -%}
+{%- set partner = ns.pictures if ns.prompt == PAGE_PROMPT else ns.text -%}
+{%- set words = (ns.prompt if partner else '') + ns.text -%}
+{{- ns.pictures + ('\\n' if ns.pictures and words else '') + words -}}
+"""
+MODULES = (
+    ("", "sentence_transformers.base.modules.transformer.Transformer"),
+    ("1_Pooling", "sentence_transformers.sentence_transformer.modules.pooling.Pooling"),
+    ("2_Normalize", "sentence_transformers.base.modules.normalize.Normalize"),
+)
+
+
+def export_model(
+    model: str | Path,
+    out: str | Path,
+    *,
+    format: Format = "sentence-transformers",
+    dtype: DType = "bfloat16",
+    check: bool = True,
+) -> Export:
+    """Write the model, a folder or hub id, as a folder that the format's own library loads without code of ours.
+
+    The folder is written beside `out`, proven there (see `try_folder`) and then put in place, so that nothing half-made
+    stands under its name. Raises ConfigError where `out` is taken, ModelError on a model that cannot be read, or whose
+    export gives other embeddings than it.
+    """
+    out = _check_place(Path(out))
+    checkpoint = find_checkpoint(model)
+    expected = embed_here(model) if check and has_reader(format) else None
+    fresh = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        num_parameters = write_folder(checkpoint, fresh, format, dtype)
+        if expected is not None:
+            trial = try_folder(fresh, format, expected)
+            _refuse_strangers(trial, dtype)
+        else:
+            trial = Trial("", unchecked=f"{format} is not installed" if check else "not asked for")
+        size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
+        fresh.rename(out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return Export(out, format, dtype, num_parameters, size, trial)
+
+
+def _check_place(out: Path) -> Path:
+    place = out.expanduser().resolve()
+    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        raise ConfigError(f"{out} is there already: give a folder that is new or empty")
+    return place
+
+
+def _refuse_strangers(trial: Trial, dtype: DType) -> None:
+    if trial.difference is None or trial.cosine is None:
+        return
+    if not (trial.difference <= MAX_DIFFERENCE if dtype == "float32" else trial.cosine >= MIN_COSINE):
+        raise ModelError(
+            f"{trial.reader} makes other embeddings of the export than ours (difference {trial.difference:.2g}, cosine "
+            f"{trial.cosine:.4f}), so nothing was written: "
+            + ("try another release of it" if dtype == "float32" else f"{dtype} may be too coarse, so try float32")
+        )
+
+
+def write_folder(checkpoint: Checkpoint, folder: Path, format: Format, dtype: DType) -> int:
+    """Write the whole folder, unproven; the number of its parameters."""
+    values = read_values(checkpoint)
+    shape = read_shape(checkpoint.file("config.json"), values)
+    tokenizer_path = checkpoint.file("tokenizer.json")
+    check_tokenizer(load_tokenizer(tokenizer_path), shape.tokens, shape.text.vocab_size)
+    settings = read_settings(checkpoint)
+    config = _make_config(values, dtype)
+    with torch.device("meta"):
+        expected: dict[str, Tensor] = Qwen2_5_VLModel(config).state_dict()
+    tied = bool(config.tie_word_embeddings)
+    if format == "qwen" and not tied and _has_head(checkpoint):
+        expected[HEAD] = expected["language_model.embed_tokens.weight"]
+    config.architectures = ["Qwen2_5_VLForConditionalGeneration" if tied or HEAD in expected else "Qwen2_5_VLModel"]
+    weights = read_weights(checkpoint, expected, torch.device("cpu"), getattr(torch, dtype))
+    for name, tensor in weights.items():
+        if not all(bool(bound.isfinite()) for bound in tensor.aminmax()):
+            raise ModelError(f"{dtype} cannot hold the numbers of {name}: give bfloat16 or float32")
+    folder.mkdir(parents=True)
+    config.save_pretrained(folder)
+    save_torch_state_dict(
+        {publish_name(name): tensor for name, tensor in weights.items()},
+        folder,
+        max_shard_size=SHARD_SIZE,
+        metadata={"format": "pt"},
+    )
+    for path in folder.glob("*.safetensors"):  # safetensors hides what it writes from other users
+        path.chmod(folder.stat().st_mode & 0o666)
+    shutil.copyfile(tokenizer_path, folder / "tokenizer.json")
+    _write_inputs(folder, settings)
+    if format == "sentence-transformers":
+        _write_modules(folder, settings, shape.text.hidden_size)
+    return sum(tensor.numel() for tensor in weights.values())
+
+
+def _make_config(values: dict[str, Any], dtype: DType) -> Any:
+    """Today's config, bidirectional; without the names of code that some folders carry."""
+    config = Qwen2_5_VLConfig.from_dict({key: value for key, value in values.items() if key != "auto_map"})
+    config.text_config.is_causal = False
+    for part in (config, config.text_config, config.vision_config):
+        part.dtype = getattr(torch, dtype)
+    return config
+
+
+def _has_head(checkpoint: Checkpoint) -> bool:
+    for path in list_weights(checkpoint.folder):
+        with open_tensors(path) as file:
+            if HEAD in file.keys():  # noqa: SIM118 (the file is no mapping)
+                return True
+    return False
+
+
+def publish_name(name: str) -> str:
+    """The name of a tensor in the published Qwen2.5-VL folders, which everything reads.
+
+    Under its own newest names (`model.visual...`) transformers 5 loads the base class with a random vision tower.
+
+    >>> publish_name("language_model.layers.0.mlp.up_proj.weight"), publish_name("visual.merger.ln_q.weight")
+    ('model.layers.0.mlp.up_proj.weight', 'visual.merger.ln_q.weight')
+    """
+    part, _, rest = name.partition(".")
+    return f"model.{rest}" if part == "language_model" else name
+
+
+def _write_inputs(folder: Path, settings: ModelSettings) -> None:
+    """Tokenizer, pictures and prompts: what turns inputs into tokens."""
+    tokenizer = {
+        # Under this name tokenizer.json is taken as it is; Qwen's own class rebuilds it.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<|endoftext|>",
+        "padding_side": "right",
+        "model_max_length": settings.max_tokens,
+        "extra_special_tokens": {"image_token": "<|image_pad|>"},
+    }
+    pictures = {
+        "processor_class": "Qwen2_5_VLProcessor",
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "size": {"shortest_edge": settings.min_pixels, "longest_edge": settings.max_pixels},
+        "image_mean": PIXEL_MEAN,
+        "image_std": PIXEL_STD,
+        "patch_size": PATCH_SIDE,
+        "merge_size": MERGE_SIDE,
+        "temporal_patch_size": TEMPORAL_COPIES,
+    }
+    _write_json(folder / "tokenizer_config.json", tokenizer)
+    _write_json(folder / "preprocessor_config.json", pictures)
+    _write_json(folder / SETTINGS_FILE, {name: value for name, value in asdict(settings).items() if value is not None})
+
+
+def _write_modules(folder: Path, settings: ModelSettings, dimension: int) -> None:
+    """What sentence-transformers needs: its modules, its prompts, and a template that writes our raw format."""
+    constants = {"PICTURE": PICTURE, "PAGE_PROMPT": settings.page_prompt}
+    lines = [f"{{%- set {name} = {json.dumps(value, ensure_ascii=False)} -%}}\n" for name, value in constants.items()]
+    (folder / "chat_template.jinja").write_text("".join(lines) + CHAT_TEMPLATE, encoding="utf-8")
+    # The one processor for pictures and text that has no part for videos: Qwen2.5-VL's own asks for torchvision, even
+    # for a text. It does the same with pictures and text.
+    _write_json(folder / "processor_config.json", {"processor_class": "PaddleOCRVLProcessor"})
+    states = {"method": "forward", "method_output_name": "last_hidden_state"}
+    transformer = {
+        "transformer_task": "feature-extraction",
+        "modality_config": {"text": states, "image": states, "message": {**states, "format": "structured"}},
+        "module_output_name": "token_embeddings",
+        # Resized by Pillow, as we do, also where torchvision is installed.
+        "processor_kwargs": {"backend": "pil"},
+        # A person's text is text: a literal "<|image_pad|>" in it must not become an image slot.
+        "processing_kwargs": {"chat_template": {"sanitize_control_tokens": True, "restore_suffix": False}},
+    }
+    reason = "older releases need torchvision and read special tokens in a text as such"
+    whole = {
+        "model_type": "SentenceTransformer",
+        "requirements": {"transformers": {"specifier": ">=5.23", "reason": reason}},
+        "prompts": {"query": settings.query_prompt, "document": settings.page_prompt},
+        # So that plain `encode` of a page is right as well; the template keeps it away from texts.
+        "default_prompt_name": "document",
+        "similarity_fn_name": "cosine",
+    }
+    modules = [{"idx": idx, "name": str(idx), "path": path, "type": kind} for idx, (path, kind) in enumerate(MODULES)]
+    _write_json(folder / "modules.json", modules)
+    _write_json(folder / "sentence_bert_config.json", transformer)
+    _write_json(folder / "config_sentence_transformers.json", whole)
+    _write_json(folder / "1_Pooling" / "config.json", {"embedding_dimension": dimension, "pooling_mode": "mean"})
+    _write_json(folder / "2_Normalize" / "config.json", {"module_input_name": "sentence_embedding"})
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,68 @@
+"""Splits a page over its grid of visual tokens: the weights of regions, and each token's share of a score."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .errors import ConfigError
+from .pixels import MERGE_SIDE
+from .records import Box, Explanation, Floats
+
+
+def make_grid(rows: int, columns: int) -> list[Box]:
+    """The boxes of a grid over a page, row by row.
+
+    >>> make_grid(1, 2)
+    [Box(x0=0.0, y0=0.0, x1=0.5, y1=1.0), Box(x0=0.5, y0=0.0, x1=1.0, y1=1.0)]
+    """
+    return [
+        Box(column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+
+
+def weigh_regions(
+    is_image: np.ndarray[tuple[int], np.dtype[np.bool_]], grid: tuple[int, int], boxes: Sequence[Box]
+) -> Floats:
+    """Pooling weights [R, L] of boxes on a page whose visual tokens are marked in `is_image` [L]; `grid` is in patches.
+
+    A visual token weighs as much of it as the box covers; the prompt and the frame weigh the box's share of the page.
+    So the whole page is one region equal to the page, and the parts of any partition add up to it. Raises ConfigError
+    on a box without area.
+    """
+    rows, columns = grid[0] // MERGE_SIDE, grid[1] // MERGE_SIDE
+    weights = np.empty((len(boxes), len(is_image)), np.float32)
+    for place, box in enumerate(boxes):
+        cover = np.outer(_overlaps(box.y0, box.y1, rows), _overlaps(box.x0, box.x1, columns))
+        if not cover.any():
+            raise ConfigError(
+                f"{box} covers nothing of a page: give shares of its width and height, x0 < x1 and y0 < y1"
+            )
+        weights[place] = cover.mean()
+        weights[place, is_image] = cover.ravel()
+    return weights
+
+
+def _overlaps(start: float, end: float, count: int) -> Floats:
+    """How much of each of `count` equal cells of 0..1 lies between start and end, as a share of the cell."""
+    edges = np.arange(count + 1, dtype=np.float64) / count
+    covered = np.minimum(edges[1:], end) - np.maximum(edges[:-1], start)
+    return np.asarray(np.clip(covered, 0, None) * count, np.float32)
+
+
+def split_score(
+    query: Floats, states: Floats, is_image: np.ndarray[tuple[int], np.dtype[np.bool_]], grid: tuple[int, int]
+) -> Explanation:
+    """The cosine of a query [D] and a page, split exactly over the page's token states [L, D].
+
+    The page's embedding is m / |m| with m the mean of its L states, so that cos = sum of query.state / (L |m|): one
+    share for each visual token, and the remainder of the prompt and the frame.
+    """
+    exact = states.astype(np.float64)
+    shares = exact @ query.astype(np.float64) / np.linalg.norm(exact.sum(axis=0))
+    return Explanation(
+        score=float(shares.sum()),
+        shares=shares[is_image].reshape(grid[0] // MERGE_SIDE, grid[1] // MERGE_SIDE).astype(np.float32),
+        remainder=float(shares[~is_image].sum()),
+    )
