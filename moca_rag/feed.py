@@ -10,6 +10,7 @@ from torch import Tensor
 from .backbone import Backbone
 from .errors import ModelError
 from .inputs import Pack, TokenSequence
+from .memory import keep_memory
 from .pooling import mean_pool, weighted_pool
 from .records import Floats
 from .shapes import ModelShape
@@ -29,6 +30,8 @@ class Feed:
         self.backbone = backbone
         self._dimension = dimension
         self._token_budget = token_budget
+        if backbone.device.type == "cpu":
+            keep_memory()
 
     @property
     def token_budget(self) -> int:
