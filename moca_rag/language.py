@@ -55,7 +55,8 @@ class LanguageModel(nn.Module):
     def __init__(self, shape: TextShape, *, causal: bool = False) -> None:
         super().__init__()
         self.shape = shape
-        self.embed_tokens = nn.Embedding(shape.vocab_size, shape.hidden_size)
+        # Uninitialised: drawing normal numbers, even for the meta device, imports the compiler, a second at each start.
+        self.embed_tokens = nn.Embedding.from_pretrained(torch.empty(shape.vocab_size, shape.hidden_size), freeze=False)
         self.layers = nn.ModuleList(TextLayer(shape, causal=causal) for _ in range(shape.num_hidden_layers))
         self.norm = RMSNorm(shape.hidden_size, shape.rms_norm_eps)
 

@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,6 +202,17 @@ def test_a_text_query_reads_neither_the_vision_tower_nor_the_head(folder: Path) 
     next(embedder.encode_pages([PAGES[0]]))
     assert {weight.device.type for weight in tower.parameters()} == {"cpu"}
     assert not hasattr(embedder._feed.backbone, "lm_head")
+
+
+def test_a_text_question_imports_neither_transformers_nor_a_compiler(folder: Path) -> None:
+    """Each would cost more than the rest of a cold start."""
+    program = (
+        "import sys\nfrom moca_rag.embedder import Embedder\nfrom moca_rag.records import Query\n"
+        f"Embedder.open({str(folder)!r}, device='cpu').encode_queries([Query('copper')])\n"
+        "print([name for name in ('transformers', 'torch._dynamo', 'torchvision') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_a_region_that_is_the_whole_page_is_the_page(embedder: Embedder) -> None:
