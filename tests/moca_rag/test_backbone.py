@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from moca_rag import attention, proof, vision
+from moca_rag import attention, loader, proof, vision
 from moca_rag.attention import Segments
 from moca_rag.backbone import Backbone
 from moca_rag.checkpoint import find_checkpoint
@@ -182,6 +182,31 @@ def test_sequences_that_see_each_other_are_refused(encoder: Backbone, monkeypatc
     for prove in (proof.prove_text, proof.prove_vision):
         with pytest.raises(ModelError, match="see each other"):
             prove(encoder)
+
+
+def test_text_layers_are_proven_when_the_model_is_loaded_and_the_tower_when_it_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proven: list[str] = []
+    monkeypatch.setattr(loader, "prove_text", lambda _: proven.append("text"))
+    monkeypatch.setattr(loader, "prove_vision", lambda _: proven.append("vision"))
+    backbone = load_backbone(find_checkpoint(folder), CPU, torch.float32)
+    assert proven == ["text"]
+    backbone.load_vision()
+    backbone.load_vision()
+    assert proven == ["text", "vision"]
+
+
+def test_a_tower_that_could_not_be_read_is_read_again_when_asked_again(tmp_path: Path) -> None:
+    backbone = load_backbone(find_checkpoint(write_small_model(tmp_path)), CPU, torch.float32)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[:100])
+    for _ in range(2):
+        with pytest.raises(ModelError, match="no whole safetensors file"):
+            backbone.load_vision()
+    (tmp_path / "model.safetensors").write_bytes(weights)
+    backbone.load_vision()
+    assert {weight.device.type for weight in backbone.visual.parameters()} == {"cpu"}
 
 
 def test_a_tower_that_calls_attention_once_a_window_is_refused(
