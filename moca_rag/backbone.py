@@ -33,19 +33,24 @@ class Backbone(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it runs."""
-        return self.language_model.embed_tokens.weight.device
+        device: torch.device = self.language_model.embed_tokens.weight.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """The number type it computes in."""
-        return self.language_model.embed_tokens.weight.dtype
+        dtype: torch.dtype = self.language_model.embed_tokens.weight.dtype
+        return dtype
 
-    def forward(self, pack: Pack) -> Tensor:
-        """Final-norm states [T, D] of a pack's tokens, text and image alike (MoCa, section 2.1)."""
+    def forward(self, pack: Pack, rows: Tensor | None = None) -> Tensor:
+        """Final-norm states [T, D] of a pack's tokens, text and image alike (MoCa, section 2.1).
+
+        `rows` are normalised `pixel_values` [P, 1176] that stand in for the pack's own patches, such as noised ones.
+        """
         embeds = self.language_model.embed_tokens(self._send(pack.ids))
         if pack.grids:
             self.load_vision()
-            image = self.visual(self._send(pack.patches), pack.grids)
+            image = self.visual(self._send(pack.patches) if rows is None else rows, pack.grids)
             slots = self._send(np.flatnonzero(pack.ids == self.shape.tokens.pad))
             embeds = embeds.index_copy(0, slots, image.to(embeds.dtype))
         segments = Segments.of(pack.lengths, self.device)

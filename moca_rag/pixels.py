@@ -110,6 +110,8 @@ def normalise_patches(patches: Pixels) -> Floats:
     (4, 1176)
     """
     mean, std = (np.asarray(values, np.float32)[:, None] for values in (PIXEL_MEAN, PIXEL_STD))
-    scaled = (patches.reshape(-1, 3, PATCH_SIDE * PATCH_SIDE) * (1 / 255)).astype(np.float32)
+    scaled = (patches.reshape(len(patches), 3, PATCH_SIDE**2) * (1 / 255)).astype(np.float32)
     normal = (scaled - mean) / std
-    return np.repeat(normal[:, :, None], TEMPORAL_COPIES, axis=2).reshape(len(patches), -1)
+    return np.repeat(normal[:, :, None], TEMPORAL_COPIES, axis=2).reshape(
+        len(patches), 3 * TEMPORAL_COPIES * PATCH_SIDE**2
+    )

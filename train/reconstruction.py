@@ -1,0 +1,173 @@
+"""The objective of continual pre-training: masked tokens and hidden patches, found again in one bidirectional pass.
+
+L = L_MLM + w L_MAE on the same corrupted input (MoCa, section 3.1).
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from moca_rag.attention import Segments
+from moca_rag.backbone import Backbone
+from moca_rag.inputs import Pack
+from moca_rag.language import rotate_positions
+from moca_rag.pixels import PATCH_SIDE, PIXEL_MEAN, PIXEL_STD, TEMPORAL_COPIES
+from moca_rag.products import Linear
+
+from .corruption import PATCHES_PER_TOKEN, CorruptedRow
+
+ROW_SIZE = 3 * TEMPORAL_COPIES * PATCH_SIDE**2
+Noise = Literal["patch", "batch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The switches on which the paper and its released code differ, and the paper's ablations.
+
+    `shift`: token i is predicted from the state before it (paper), or from its own. `noise`: a fresh vector a patch
+    (paper), or one for the whole pack. A weight of 0 leaves a loss out.
+    """
+
+    mlm_weight: float = 1.0
+    mae_weight: float = 0.5
+    shift: bool = True
+    noise: Noise = "patch"
+    logit_rows: int = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CorruptedPack:
+    """Corrupted rows end to end: places [M] and [V] count over the whole pack, the latter over its visual tokens."""
+
+    pack: Pack
+    masked: Tensor
+    targets: Tensor
+    hidden: Tensor
+    noise_seeds: tuple[tuple[int, int], ...]  # (seed, hidden tokens) of each row
+
+    @classmethod
+    def of(cls, rows: Sequence[CorruptedRow]) -> Self:
+        """The rows in order."""
+        tokens = np.cumsum([0, *(len(row.sequence.ids) for row in rows)])
+        visual = np.cumsum([0, *(len(row.sequence.patches) // PATCHES_PER_TOKEN for row in rows)])
+        return cls(
+            pack=Pack.of([row.sequence for row in rows]),
+            masked=_join([row.masked + start for row, start in zip(rows, tokens, strict=False)]),
+            targets=_join([row.targets for row in rows]),
+            hidden=_join([row.hidden + start for row, start in zip(rows, visual, strict=False)]),
+            noise_seeds=tuple((row.noise_seed, len(row.hidden)) for row in rows),
+        )
+
+
+def _join(parts: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.concatenate(parts))
+
+
+class Losses(NamedTuple):
+    """Sums over a pack, each with the number of its terms: masked tokens, and pixel values of hidden patches."""
+
+    mlm: Tensor
+    num_masked: int
+    mae: Tensor
+    num_values: int
+    num_right: Tensor
+
+
+class Reconstruction(nn.Module):
+    """A backbone with the two heads of pre-training: the language head, and a decoder of one layer for patches.
+
+    The decoder starts as a copy of the middle text layer and is dropped with the head's projection after training.
+    """
+
+    def __init__(self, backbone: Backbone, head: Tensor | None, objective: Objective) -> None:
+        """`head` [V, D] is the language head where the model has one of its own; tied to the embeddings without."""
+        super().__init__()
+        self.backbone = backbone
+        self.objective = objective
+        self.lm_head = None if head is None else nn.Parameter(head)
+        layers = backbone.language_model.layers
+        self.mae_decoder = deepcopy(layers[len(layers) // 2])
+        size = backbone.shape.text.hidden_size
+        self.mae_proj = Linear(size, PATCHES_PER_TOKEN * ROW_SIZE)
+        nn.init.normal_(self.mae_proj.weight, std=0.02)
+        nn.init.zeros_(self.mae_proj.bias)
+
+    def forward(self, batch: CorruptedPack) -> Losses:
+        """The losses of a pack, as sums."""
+        pack, device = batch.pack, self.backbone.device
+        clean = normalise(torch.from_numpy(pack.patches).to(device)) if pack.grids else None
+        hidden = batch.hidden.to(device)
+        noised = None if clean is None else self._add_noise(clean, hidden, batch.noise_seeds)
+        states = self.backbone(pack, noised)
+        mlm, num_right = self._find_tokens(states, batch.masked.to(device), batch.targets.to(device))
+        mae, num_values = states.new_zeros((), dtype=torch.float32), 0
+        if clean is not None and len(hidden) and self.objective.mae_weight:
+            mae, num_values = self._find_patches(states, pack, clean, hidden)
+        return Losses(mlm, len(batch.masked), mae, num_values, num_right)
+
+    def total(self, losses: Losses, num_masked: int, num_values: int) -> Tensor:
+        """The loss to descend: each sum over the number of its terms in the whole batch."""
+        mlm = self.objective.mlm_weight * losses.mlm / max(num_masked, 1)
+        return mlm + self.objective.mae_weight * losses.mae / max(num_values, 1)
+
+    def _add_noise(self, clean: Tensor, hidden: Tensor, seeds: Sequence[tuple[int, int]]) -> Tensor:
+        """The patch rows with those of hidden tokens replaced by unit Gaussian noise, before the vision tower."""
+        if not len(hidden):
+            return clean
+        generator = torch.Generator(clean.device)
+        if self.objective.noise == "batch":
+            generator.manual_seed(seeds[0][0])
+            noise = torch.randn(1, 1, ROW_SIZE, generator=generator, device=clean.device).expand(
+                len(hidden), PATCHES_PER_TOKEN, ROW_SIZE
+            )
+        else:
+            noise = torch.cat(
+                [
+                    torch.randn(
+                        count, PATCHES_PER_TOKEN, ROW_SIZE, generator=generator.manual_seed(seed), device=clean.device
+                    )
+                    for seed, count in seeds
+                ]
+            )
+        cells = clean.view(-1, PATCHES_PER_TOKEN, ROW_SIZE)
+        return cells.index_copy(0, hidden, noise.to(clean.dtype)).view_as(clean)
+
+    def _find_tokens(self, states: Tensor, masked: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The summed cross entropy of masked tokens, and how many were guessed right; logits a few rows at a time."""
+        head = self.backbone.language_model.embed_tokens.weight if self.lm_head is None else self.lm_head
+        rows = states[masked - 1 if self.objective.shift else masked]
+        loss, right = states.new_zeros((), dtype=torch.float32), torch.zeros((), dtype=torch.long, device=states.device)
+        step = self.objective.logit_rows
+        for part, wanted in zip(torch.split(rows, step), torch.split(targets, step), strict=True):
+            found, hits = checkpoint(_score_tokens, part, head, wanted, use_reentrant=False)
+            loss, right = loss + found, right + hits
+        return loss, right
+
+    def _find_patches(self, states: Tensor, pack: Pack, clean: Tensor, hidden: Tensor) -> tuple[Tensor, int]:
+        """The summed squared error of the hidden tokens' normalised pixels, through the decoder over all states."""
+        positions = torch.from_numpy(pack.positions).to(states.device)
+        rotation = rotate_positions(positions, self.backbone.shape.text, states.dtype)
+        decoded = self.mae_decoder(states, rotation, Segments.of(pack.lengths, states.device))
+        slots = torch.from_numpy(np.flatnonzero(pack.ids == self.backbone.shape.tokens.pad)).to(states.device)
+        guessed = self.mae_proj(decoded[slots[hidden]]).float()
+        wanted = clean.view(-1, PATCHES_PER_TOKEN * ROW_SIZE)[hidden]
+        return functional.mse_loss(guessed, wanted, reduction="sum"), wanted.numel()
+
+
+def normalise(patches: Tensor) -> Tensor:
+    """Normalised pixel rows [P, 1176], float32, of uint8 patch rows [P, 588]: channel, temporal copy, y, x."""
+    mean, std = (torch.tensor(values, device=patches.device)[:, None] for values in (PIXEL_MEAN, PIXEL_STD))
+    normal = (patches.view(len(patches), 3, -1).float() / 255 - mean) / std
+    return normal[:, :, None].expand(-1, -1, TEMPORAL_COPIES, -1).reshape(len(patches), ROW_SIZE)
+
+
+def _score_tokens(rows: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    logits = functional.linear(rows, head.to(rows.dtype)).float()
+    return functional.cross_entropy(logits, targets, reduction="sum"), (logits.argmax(dim=-1) == targets).sum()
