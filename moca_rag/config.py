@@ -4,7 +4,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,8 +51,13 @@ def change_settings(defaults: Settings, values: Mapping[str, Any]) -> Settings:
     >>> change_settings(Knobs(), {"batch": "32"})
     Knobs(batch=32)
     """
-    kinds = typing.get_type_hints(type(defaults))
-    known = [field.name for field in fields(defaults)]  # type: ignore[arg-type]
+    return replace(defaults, **_read_fields(type(defaults), values))  # type: ignore[type-var]
+
+
+def _read_fields(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values by field, each of its type."""
+    kinds = typing.get_type_hints(kind)
+    known = [field.name for field in fields(kind)]
     changes = {}
     for key, value in values.items():
         if key not in known:
@@ -60,10 +65,22 @@ def change_settings(defaults: Settings, values: Mapping[str, Any]) -> Settings:
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
             raise ConfigError(f"there is no setting {key!r}: {hint}")
         changes[key] = _convert(key, value, kinds[key])
-    return replace(defaults, **changes)  # type: ignore[type-var]
+    return changes
 
 
 def _convert(key: str, value: Any, kind: Any) -> Any:
+    if typing.get_origin(kind) is tuple:
+        return _convert_list(key, value, typing.get_args(kind)[0])
+    if typing.get_origin(kind) is dict:
+        if isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair):
+            return value
+        raise ConfigError(f"{key}={value!r} is not names and texts")
+    if is_dataclass(kind) and isinstance(kind, type):
+        first = fields(kind)[0].name  # a bare text stands for the first field, as a path for a source
+        found = _read_fields(kind, value if isinstance(value, dict) else {first: value})
+        if first not in found:
+            raise ConfigError(f"{key}: {first} is missing")
+        return kind(**found)
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         if value is None or value == "null":
             return None
@@ -76,6 +93,14 @@ def _convert(key: str, value: Any, kind: Any) -> Any:
         with suppress(TypeError, ValueError):
             return kind(value)
     raise ConfigError(f"{key}={value!r} is not of the type {getattr(kind, '__name__', kind)}")
+
+
+def _convert_list(key: str, value: Any, kind: Any) -> tuple[Any, ...]:
+    """A list of YAML, or words with commas between them, each of one kind."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ConfigError(f"{key}={value!r} is no list")
+    return tuple(_convert(key, item, kind) for item in items)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def write_folder(checkpoint: Checkpoint, folder: Path, format: Format, dtype: DT
     tokenizer_path = checkpoint.file("tokenizer.json")
     check_tokenizer(load_tokenizer(tokenizer_path), shape.tokens, shape.text.vocab_size)
     settings = read_settings(checkpoint)
-    config = _make_config(values, dtype)
+    config = make_config(values, dtype)
     with torch.device("meta"):
         expected: dict[str, Tensor] = Qwen2_5_VLModel(config).state_dict()
     tied = bool(config.tie_word_embeddings)
@@ -128,6 +128,16 @@ def write_folder(checkpoint: Checkpoint, folder: Path, format: Format, dtype: DT
         if not all(bool(bound.isfinite()) for bound in tensor.aminmax()):
             raise ModelError(f"{dtype} cannot hold the numbers of {name}: give bfloat16 or float32")
     folder.mkdir(parents=True)
+    write_plain(folder, config, weights, tokenizer_path, settings)
+    if format == "sentence-transformers":
+        _write_modules(folder, settings, shape.text.hidden_size)
+    return sum(tensor.numel() for tensor in weights.values())
+
+
+def write_plain(
+    folder: Path, config: Any, weights: dict[str, Tensor], tokenizer_path: Path, settings: ModelSettings
+) -> None:
+    """A plain Qwen2.5-VL folder of these weights (by the base model's names), with all that turns inputs into tokens."""
     config.save_pretrained(folder)
     save_torch_state_dict(
         {publish_name(name): tensor for name, tensor in weights.items()},
@@ -139,12 +149,9 @@ def write_folder(checkpoint: Checkpoint, folder: Path, format: Format, dtype: DT
         path.chmod(folder.stat().st_mode & 0o666)
     shutil.copyfile(tokenizer_path, folder / "tokenizer.json")
     _write_inputs(folder, settings)
-    if format == "sentence-transformers":
-        _write_modules(folder, settings, shape.text.hidden_size)
-    return sum(tensor.numel() for tensor in weights.values())
 
 
-def _make_config(values: dict[str, Any], dtype: DType) -> Any:
+def make_config(values: dict[str, Any], dtype: DType) -> Any:
     """Today's config, bidirectional; without the names of code that some folders carry."""
     config = Qwen2_5_VLConfig.from_dict({key: value for key, value in values.items() if key != "auto_map"})
     config.text_config.is_causal = False

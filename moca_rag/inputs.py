@@ -59,13 +59,23 @@ class Pack:
 class SequenceBuilder:
     """Builds token sequences for one model: raw text without chat template, images as start, n pads, end."""
 
-    def __init__(self, tokenizer: Tokenizer, tokens: VisionTokens, budget: PixelBudget, max_tokens: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        tokens: VisionTokens,
+        budget: PixelBudget,
+        max_tokens: int,
+        *,
+        tells: bool = True,
+    ) -> None:
+        """`tells`: whether the log says that a text was cut, as it should to a person who asks."""
         self.tokens = tokens
         self._tokenizer = tokenizer
         # A person's text is text: a literal "<|image_pad|>" in it must not become an image slot.
         self._tokenizer.encode_special_tokens = True
         self._budget = budget
         self._max_tokens = max_tokens
+        self._tells = tells
 
     def check_room(self, text: str) -> None:
         """Raises ConfigError where the largest image and this text are more than one sequence may hold."""
@@ -108,9 +118,13 @@ class SequenceBuilder:
         )
 
     def _cut(self, ids: Ids, room: int) -> Ids:
-        if len(ids) > room:
+        if len(ids) > room and self._tells:
             logger.warning("a text of %d tokens was cut to %d, the model's limit", len(ids), room)
         return ids[:room]
+
+    def count(self, text: str) -> int:
+        """The tokens of a text."""
+        return len(self._encode(text))
 
     def _encode(self, text: str) -> Ids:
         clean = text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair is no text

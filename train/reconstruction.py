@@ -44,17 +44,24 @@ class Objective:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CorruptedPack:
-    """Corrupted rows end to end: places [M] and [V] count over the whole pack, the latter over its visual tokens."""
+    """Corrupted rows end to end: places [M] and [V] count over the whole pack, the latter over its visual tokens.
+
+    `noise_seeds` holds (seed, hidden tokens) of each row. The first `num_counted` of the hidden tokens make the loss;
+    the rest belong to a padding row, which makes sharded ranks run every layer together.
+    """
 
     pack: Pack
     masked: Tensor
     targets: Tensor
     hidden: Tensor
-    noise_seeds: tuple[tuple[int, int], ...]  # (seed, hidden tokens) of each row
+    noise_seeds: tuple[tuple[int, int], ...]
+    num_counted: int
 
     @classmethod
-    def of(cls, rows: Sequence[CorruptedRow]) -> Self:
-        """The rows in order."""
+    def of(cls, rows: Sequence[CorruptedRow], padding: CorruptedRow | None = None) -> Self:
+        """The rows in order, the padding last."""
+        num_counted = sum(len(row.hidden) for row in rows)
+        rows = [*rows, padding] if padding is not None else rows
         tokens = np.cumsum([0, *(len(row.sequence.ids) for row in rows)])
         visual = np.cumsum([0, *(len(row.sequence.patches) // PATCHES_PER_TOKEN for row in rows)])
         return cls(
@@ -63,7 +70,18 @@ class CorruptedPack:
             targets=_join([row.targets for row in rows]),
             hidden=_join([row.hidden + start for row, start in zip(rows, visual, strict=False)]),
             noise_seeds=tuple((row.noise_seed, len(row.hidden)) for row in rows),
+            num_counted=num_counted,
         )
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether a padding row is there."""
+        return self.num_counted < len(self.hidden)
+
+
+def count_values(rows: Sequence[CorruptedRow]) -> int:
+    """The pixel values that are hidden in these rows."""
+    return sum(len(row.hidden) for row in rows) * PATCHES_PER_TOKEN * ROW_SIZE
 
 
 def _join(parts: Sequence[np.ndarray]) -> Tensor:
@@ -107,9 +125,12 @@ class Reconstruction(nn.Module):
         noised = None if clean is None else self._add_noise(clean, hidden, batch.noise_seeds)
         states = self.backbone(pack, noised)
         mlm, num_right = self._find_tokens(states, batch.masked.to(device), batch.targets.to(device))
-        mae, num_values = states.new_zeros((), dtype=torch.float32), 0
+        mae = states.new_zeros((), dtype=torch.float32)
         if clean is not None and len(hidden) and self.objective.mae_weight:
-            mae, num_values = self._find_patches(states, pack, clean, hidden)
+            mae = self._find_patches(states, pack, clean, hidden)[: batch.num_counted].sum()
+        if batch.is_padded:
+            mlm = mlm + 0 * states.float().sum()  # every layer takes part in the backward pass too
+        num_values = batch.num_counted * PATCHES_PER_TOKEN * ROW_SIZE if self.objective.mae_weight else 0
         return Losses(mlm, len(batch.masked), mae, num_values, num_right)
 
     def total(self, losses: Losses, num_masked: int, num_values: int) -> Tensor:
@@ -150,15 +171,16 @@ class Reconstruction(nn.Module):
             loss, right = loss + found, right + hits
         return loss, right
 
-    def _find_patches(self, states: Tensor, pack: Pack, clean: Tensor, hidden: Tensor) -> tuple[Tensor, int]:
-        """The summed squared error of the hidden tokens' normalised pixels, through the decoder over all states."""
+    def _find_patches(self, states: Tensor, pack: Pack, clean: Tensor, hidden: Tensor) -> Tensor:
+        """The squared error [V] of the hidden tokens' normalised pixels, summed, through the decoder over all states."""
         positions = torch.from_numpy(pack.positions).to(states.device)
         rotation = rotate_positions(positions, self.backbone.shape.text, states.dtype)
         decoded = self.mae_decoder(states, rotation, Segments.of(pack.lengths, states.device))
         slots = torch.from_numpy(np.flatnonzero(pack.ids == self.backbone.shape.tokens.pad)).to(states.device)
         guessed = self.mae_proj(decoded[slots[hidden]]).float()
         wanted = clean.view(-1, PATCHES_PER_TOKEN * ROW_SIZE)[hidden]
-        return functional.mse_loss(guessed, wanted, reduction="sum"), wanted.numel()
+        errors: Tensor = (guessed - wanted).square().sum(dim=1)
+        return errors
 
 
 def normalise(patches: Tensor) -> Tensor:

@@ -78,15 +78,9 @@ def loop(model: Reconstruction, rows: list[CorruptedRow], shift: bool) -> tuple[
             logits = head @ states[place - 1 if shift else place]
             mlm -= float(logits.log_softmax(-1)[target])
         single = CorruptedPack.of([row])
-        mae += (
-            float(
-                model._find_patches(
-                    states, single.pack, normalise(torch.from_numpy(row.sequence.patches)), single.hidden
-                )[0]
-            )
-            if len(row.hidden)
-            else 0.0
-        )
+        if len(row.hidden):
+            clean = normalise(torch.from_numpy(row.sequence.patches))
+            mae += float(model._find_patches(states, single.pack, clean, single.hidden).sum())
     return mlm, mae
 
 

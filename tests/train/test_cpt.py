@@ -1,0 +1,238 @@
+"""Stage one as a whole: from rows to a checkpoint that opens anywhere, through pauses, faults and two processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from moca_rag.train import loop, runs
+from moca_rag.train.loop import TrainingError
+from moca_rag.train.runs import CONFIGS, RunReport, find_config, run_cpt
+from safetensors.torch import load_file
+
+from moca_rag.embedder import Embedder
+from moca_rag.errors import ConfigError, MocaError
+from moca_rag.progress import SilentReporter
+from moca_rag.records import Query
+
+SETTINGS = ("batch_tokens=600", "pack_tokens=250", "learning_rate=3e-3", "save_steps=1000", "held_out_steps=1000")
+
+
+def run(model: Path, rows: Path, out: Path, *words: str, config: str = "tiny") -> RunReport:
+    chosen = [f"model={model}", f"data={rows}", f"out={out}", *SETTINGS, *words]
+    return run_cpt(config, chosen, SilentReporter(), "cpu")
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def losses(out: Path) -> list[float]:
+    return [line["loss"] for line in log(out)]
+
+
+def weights(report: RunReport) -> dict[str, torch.Tensor]:
+    assert report.checkpoint is not None
+    return load_file(report.checkpoint / "model.safetensors")
+
+
+def test_a_run_leaves_a_model_that_opens_like_any_other(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    report = run(model, cpt_rows, tmp_path, "steps=3", f"held_out={cpt_rows}")
+    assert (report.steps, report.num_steps) == (3, 3)
+    assert report.checkpoint is not None
+    before, after = (Embedder.open(folder, device="cpu") for folder in (model, report.checkpoint))
+    assert np.abs(before.encode_queries([Query("x")]) - after.encode_queries([Query("x")])).max() > 1e-4
+    page = np.full((112, 112, 3), 200, np.uint8)
+    assert np.abs(next(before.encode_pages([page])) - next(after.encode_pages([page]))).max() > 1e-4
+    config = json.loads((report.checkpoint / "config.json").read_text())
+    assert config["text_config"]["is_causal"] is False
+    names = set(load_file(report.checkpoint / "model.safetensors"))
+    assert "lm_head.weight" in names
+    assert not any("mae" in name for name in names)
+    assert {"loss", "mlm_loss", "mae_loss", "masked_accuracy", "gradient_norm", "tokens"} <= set(log(tmp_path)[0])
+    assert "held_out_loss" in report.figures
+
+
+def test_the_loss_falls(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    run(model, cpt_rows, tmp_path, "steps=40", "warmup=0.1", f"held_out={cpt_rows}", "held_out_steps=20")
+    told = losses(tmp_path)
+    assert np.mean(told[-5:]) < 0.8 * np.mean(told[:5])
+
+
+def test_going_on_after_a_pause_is_the_same_run_bit_for_bit(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    whole = run(model, cpt_rows, tmp_path / "whole", "steps=6")
+    short = tmp_path / "short"
+    run_part(model, cpt_rows, short, stop_after=2)
+    assert [line["step"] for line in log(short)] == [1, 2]
+    rest = run(model, cpt_rows, short, "steps=6")
+    assert losses(short) == losses(tmp_path / "whole")
+    left, right = weights(whole), weights(rest)
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def run_part(model: Path, rows: Path, out: Path, stop_after: int) -> None:
+    """A run that gets SIGTERM during its step `stop_after`."""
+    real = loop._step
+
+    def stopping(*arguments: Any) -> dict[str, float]:
+        figures = real(*arguments)
+        if arguments[-1] + 1 == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return figures
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_step", stopping)
+        run(model, rows, out, "steps=6")
+
+
+def test_a_signal_saves_and_is_given_back(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    run_part(model, cpt_rows, tmp_path, stop_after=1)
+    assert [path.name for path in runs.list_checkpoints(tmp_path)] == ["step-00000001"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    run(model, cpt_rows, whole, "steps=5", "save_steps=2")
+
+    class Killed(BaseException):
+        pass
+
+    real = loop._step
+
+    def killing(*arguments: Any) -> dict[str, float]:
+        if arguments[-1] == 3:
+            raise Killed
+        return real(*arguments)
+
+    short = tmp_path / "short"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_step", killing)
+        with pytest.raises(Killed):
+            run(model, cpt_rows, short, "steps=5", "save_steps=2")
+    assert [line["step"] for line in log(short)] == [1, 2, 3]
+    run(model, cpt_rows, short, "steps=5", "save_steps=2")
+    assert losses(short) == losses(whole)
+    assert [line["step"] for line in log(short)] == [1, 2, 3, 4, 5]
+
+
+def test_only_the_newest_checkpoints_are_kept(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    run(model, cpt_rows, tmp_path, "steps=5", "save_steps=1", "keep=2")
+    assert [path.name for path in runs.list_checkpoints(tmp_path)] == ["step-00000004", "step-00000005"]
+
+
+def test_packs_of_another_size_give_the_same_losses(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    run(model, cpt_rows, tmp_path / "few", "steps=4", "pack_tokens=100000")
+    run(model, cpt_rows, tmp_path / "many", "steps=4", "pack_tokens=1")
+    assert losses(tmp_path / "few") == pytest.approx(losses(tmp_path / "many"), rel=1e-4)
+
+
+def test_two_processes_are_one(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    run(model, cpt_rows, tmp_path / "one", "steps=3")
+    words = [f"model={model}", f"data={cpt_rows}", f"out={tmp_path / 'two'}", *SETTINGS, "steps=3"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    command += ["moca_rag.train", "cpt", "tiny", *words, "--device", "cpu"]
+    environment = dict(os.environ, OMP_NUM_THREADS="1")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    one, two = (
+        load_file(tmp_path / name / "checkpoints" / "step-00000003" / "model.safetensors") for name in ("one", "two")
+    )
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], atol=1e-3, rtol=0)  # Adam doubles tiny differences
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_rows(
+    model: Path, cpt_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = loop.nn.utils.clip_grad_norm_
+    calls: list[int] = []
+
+    def broken(*arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        return torch.tensor(float("nan")) if len(calls) == 3 else real(*arguments)
+
+    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", broken)
+    with pytest.raises(TrainingError, match=r"step 3 gave .* nan over \d+ rows \(rows row \d+"):
+        run(model, cpt_rows, tmp_path, "steps=6", "save_steps=2")
+    assert [path.name for path in runs.list_checkpoints(tmp_path)] == ["step-00000002"]
+
+
+def test_a_full_disk_keeps_the_checkpoints_before(
+    model: Path, cpt_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moca_rag.train.checkpoints import Draft
+
+    real = Draft.write_state
+
+    def full(self: Draft, state: Any) -> None:
+        if state["step"] > 2:
+            raise OSError(28, "No space left on device")
+        real(self, state)
+
+    monkeypatch.setattr(Draft, "write_state", full)
+    with pytest.raises(TrainingError, match=r"step 4 could not be saved .*No space left"):
+        run(model, cpt_rows, tmp_path, "steps=6", "save_steps=2")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
+
+
+def test_a_run_is_gone_on_with_its_own_settings_only(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    run(model, cpt_rows, tmp_path, "steps=2")
+    with pytest.raises(ConfigError, match=r"mae_weight: 0\.5 -> 0\.1"):
+        run(model, cpt_rows, tmp_path, "steps=2", "mae_weight=0.1")
+    other = tmp_path / "other.jsonl"
+    other.write_text("\n".join(json.dumps({"text": f"another {number}"}) for number in range(9)))
+    with pytest.raises(ConfigError, match="the data are others"):
+        run(model, other, tmp_path, "steps=2")
+    settings = yaml.safe_load((tmp_path / "settings.yaml").read_text())
+    assert (settings["steps"], settings["mae_weight"], settings["data"][0]["path"]) == (2, 0.5, str(cpt_rows))
+    record = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    assert record["packages"]["torch"] == torch.__version__
+
+
+def test_rows_that_cannot_be_read_are_passed_over_up_to_a_limit(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    lines = cpt_rows.read_text().splitlines()
+    lines[3] = json.dumps({"text": "a picture that is not there", "images": ["gone.png"]})
+    lines[5] = "{broken"
+    broken = cpt_rows.with_name("broken.jsonl")
+    broken.write_text("\n".join(lines))
+    run(model, broken, tmp_path / "some", "steps=4", "max_bad_rows=2")
+    with pytest.raises(MocaError, match="rows cannot be read"):
+        run(model, broken, tmp_path / "none", "steps=8", "max_bad_rows=1")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONFIGS / "cpt").glob("*.yaml")))
+def test_every_config_runs_two_steps_at_small_size(name: str, model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    report = run(model, cpt_rows, tmp_path, "steps=2", config=name)
+    assert report.steps == 2
+    assert all(np.isfinite(loss) for loss in losses(tmp_path))
+
+
+def test_an_unknown_config_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"'paper3b' of stage cpt: give a \.yaml file or one of .*paper-3b.*tiny"):
+        find_config("paper3b", "cpt")
+
+
+def test_what_is_missing_is_asked_for(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    for words, message in (
+        ([f"data={cpt_rows}", f"out={tmp_path}"], "model=FOLDER_OR_HUB_ID"),
+        ([f"model={model}", f"out={tmp_path}"], "data=FILE"),
+        ([f"model={model}", f"data={cpt_rows}"], "out=FOLDER"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run_cpt("tiny", words, SilentReporter(), "cpu")
+
+
+def test_recomputing_states_changes_nothing(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    run(model, cpt_rows, tmp_path / "kept", "steps=3")
+    run(model, cpt_rows, tmp_path / "again", "steps=3", "recompute=true")
+    assert losses(tmp_path / "again") == pytest.approx(losses(tmp_path / "kept"), rel=1e-6)

@@ -1,0 +1,32 @@
+"""Training under torchrun: `torchrun --nproc-per-node 8 -m moca_rag.train cpt|cl CONFIG [key=value ...]`."""
+
+import argparse
+import logging
+import sys
+
+from moca_rag.errors import MocaError
+from moca_rag.progress import SilentReporter
+
+from .runs import run_cl, run_cpt
+
+
+def main() -> int:
+    """Run a stage on this rank; it logs instead of drawing. The exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=["cpt", "cl"])
+    parser.add_argument("config")
+    parser.add_argument("settings", nargs="*")
+    parser.add_argument("--device")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        run = run_cpt if options.stage == "cpt" else run_cl
+        run(options.config, options.settings, SilentReporter(), options.device)
+    except MocaError as error:
+        logging.error("moca: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

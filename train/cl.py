@@ -1,0 +1,262 @@
+"""Stage two: pairs of query and page teach the encoder which page answers, against the rest of the batch.
+
+moca train cl CONFIG [key=value ...]
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from moca_rag.backbone import Backbone
+from moca_rag.checkpoint import Checkpoint, find_checkpoint, read_settings
+from moca_rag.costs import count_flops
+from moca_rag.errors import ConfigError
+from moca_rag.inputs import Pack, SequenceBuilder, TokenSequence, load_tokenizer
+from moca_rag.pooling import mean_pool
+from moca_rag.records import PixelBudget
+
+from .checkpoints import find_newest
+from .contrast import accuracy, info_nce, mask_duplicates, matryoshka_nce, place_positives
+from .gradcache import gather_with_grad, grad_cache
+from .loop import Batch, Place
+from .mixture import Mixture
+from .ranks import Ranks, shard
+from .rows import PairRow, Side, split_parts
+from .settings import ClSettings
+from .sources import open_pairs
+from .stage import list_layers, load_trainable, make_padding, write_model
+from .tasks import TaskBatches, split_ranks
+
+HELD_OUT_PAIRS = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """This rank's part of a batch: chunks of sequences, all queries before all documents, and how they belong together.
+
+    `counts` [n] are the documents of each query, its positive first; `hashes` [m] tell equal documents.
+    """
+
+    chunks: tuple[tuple[TokenSequence, ...], ...]
+    counts: Tensor
+    hashes: Tensor
+    num_tokens: int
+    flops: int
+
+
+class ContrastiveModel(nn.Module):
+    """A backbone that gives one unit embedding a sequence."""
+
+    def __init__(self, backbone: Backbone, padding: TokenSequence | None) -> None:
+        """`padding` goes with every chunk of a sharded model, and its embedding is dropped."""
+        super().__init__()
+        self.backbone = backbone
+        self._padding = padding
+
+    def forward(self, chunk: Sequence[TokenSequence]) -> Tensor:
+        """Unit embeddings [N, D]."""
+        pack = Pack.of([*chunk, self._padding] if self._padding is not None else chunk)
+        embeddings = mean_pool(self.backbone(pack), pack.lengths)
+        return embeddings[: len(chunk)]
+
+
+class ClStage:
+    """What the loop asks of stage two."""
+
+    def __init__(
+        self,
+        settings: ClSettings,
+        checkpoint: Checkpoint,
+        ranks: Ranks,
+        rows: Mixture[PairRow],
+        held_out: Mixture[PairRow],
+    ) -> None:
+        """`rows` are to learn from, `held_out` to be judged by."""
+        self._settings, self._checkpoint, self._ranks = settings, checkpoint, ranks
+        self._rows, self._held_out = rows, held_out
+        self._model_settings = read_settings(checkpoint)
+        self._pixels = PixelBudget(self._model_settings.min_pixels, self._model_settings.max_pixels)
+        backbone = load_trainable(checkpoint, settings, ranks)
+        self._shape = backbone.shape
+        tokenizer = load_tokenizer(checkpoint.file("tokenizer.json"))
+        self._builder = SequenceBuilder(tokenizer, self._shape.tokens, self._pixels, settings.max_tokens, tells=False)
+        self._numbers, self._batches = self._plan()
+        self._epoch: tuple[int, list[tuple[str, list[int]]]] | None = None
+        padding = make_padding(self._shape).sequence if ranks.number > 1 else None
+        self._module = ContrastiveModel(backbone, padding)
+        shard(self._module, list_layers(backbone), ranks)
+
+    @property
+    def module(self) -> nn.Module:
+        """The backbone."""
+        return self._module
+
+    @property
+    def num_steps(self) -> int:
+        """As set, or the batches of all epochs."""
+        return self._settings.steps or max(1, round(self._settings.epochs * len(self._batches)))
+
+    def take(self, place: Place) -> Batch:
+        """The next batch of the epoch's list: one task, the same on all ranks."""
+        if self._epoch is None or self._epoch[0] != place.epoch:
+            self._epoch = (place.epoch, self._batches.epoch(place.epoch))
+        batches = self._epoch[1]
+        rows = tuple(self._numbers[row] for row in batches[place.used][1])
+        last = place.used + 1 == len(batches)
+        following = Place(place.epoch + 1) if last else Place(place.epoch, place.used + 1)
+        return Batch(rows, place.epoch, following)
+
+    def prepare(self, batch: Batch) -> Work:
+        """This rank's pairs, decoded and cut into chunks."""
+        return self._build(self._rows, list(batch.rows))
+
+    def run(self, prepared: Work) -> dict[str, float]:
+        """Forward and backward in chunks, with the exact gradient of the loss over the global batch."""
+        found: dict[str, float] = {}
+
+        def loss(embeddings: Tensor) -> Tensor:
+            value, right, number = self._compare(embeddings, prepared)
+            found.update(loss=value.item() / self._ranks.number, right=right / self._ranks.number)
+            found["queries"] = number / self._ranks.number
+            return value
+
+        grad_cache(self._module, self._even_out(prepared.chunks), loss)
+        return {**found, "batches": 1 / self._ranks.number, "tokens": prepared.num_tokens, "flops": 3 * prepared.flops}
+
+    def figures(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """The loss, the share of queries whose positive comes first in the batch, and what was worked through."""
+        return {
+            "loss": sums["loss"] / sums["batches"],
+            "accuracy": sums["right"] / max(sums["queries"], 1e-9),
+            "queries": sums["queries"],
+            "tokens": sums["tokens"],
+            "flops": sums["flops"],
+        }
+
+    def judge(self) -> dict[str, float]:
+        """The sums of `run` over batches of held-out pairs, without learning from them."""
+        number = min(len(self._held_out), HELD_OUT_PAIRS)
+        sums = dict.fromkeys(("loss", "right", "queries", "batches", "tokens", "flops"), 0.0)
+        size = min(self._settings.batch_size, 64)
+        for start in range(0, number, size):
+            work = self._build(self._held_out, list(range(start, min(start + size, number))))
+            with torch.no_grad():
+                parts = [self._module(chunk) for chunk in self._even_out(work.chunks)]
+                value, right, queries = self._compare(torch.cat(parts), work)
+            shares = (value.item(), right, queries, 1.0)
+            for name, share in zip(("loss", "right", "queries", "batches"), shares, strict=True):
+                sums[name] += share / self._ranks.number
+            sums["tokens"] += work.num_tokens
+            sums["flops"] += work.flops
+        return sums if number else {}
+
+    def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The backbone; nothing is left over."""
+        model = {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}
+        write_model(folder, model, self._checkpoint, self._settings, self._model_settings)
+        return {}
+
+    def fingerprint(self) -> str:
+        """A hash of the rows to learn from."""
+        return self._rows.fingerprint()
+
+    def name_rows(self, batch: Batch) -> str:
+        """The rows' sources and places."""
+        return self._rows.name_rows(batch.rows)
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _plan(self) -> tuple[list[int], TaskBatches]:
+        """The rows' numbers task after task, and the batches over them."""
+        tasks = self._rows.group_tasks()
+        settings = self._settings
+        batches = TaskBatches(
+            {task: len(rows) for task, rows in tasks.items()},
+            settings.batch_size,
+            settings.seed,
+            weights=self._rows.task_weights(tasks),
+            task_aware=settings.task_aware,
+            keep_last=settings.keep_last,
+        )
+        return [row for rows in tasks.values() for row in rows], batches
+
+    def _build(self, rows: Mixture[PairRow], numbers: list[int]) -> Work:
+        own = split_ranks(numbers, self._ranks.rank, self._ranks.number)
+        pairs = [pair for number in own if (pair := rows.take(number, self._encode_pair)) is not None]
+        queries, documents = [pair[0] for pair in pairs], [side for pair in pairs for side in pair[1]]
+        sequences = [*queries, *documents]
+        return Work(
+            chunks=tuple(cut_chunks(sequences, self._settings.chunk_tokens)),
+            counts=torch.tensor([len(pair[1]) for pair in pairs], dtype=torch.long),
+            hashes=torch.tensor([key for pair in pairs for key in pair[2]], dtype=torch.long),
+            num_tokens=sum(len(sequence.ids) for sequence in sequences),
+            flops=sum(count_flops(self._shape, len(sequence.ids), sequence.grids) for sequence in sequences),
+        )
+
+    def _encode_pair(self, row: PairRow) -> tuple[TokenSequence, list[TokenSequence], list[int]]:
+        sides = [row.positive, *row.negatives[: self._settings.num_negatives]]
+        return self._encode(row.asked), [self._encode(side) for side in sides], [side.key for side in sides]
+
+    def _encode(self, side: Side) -> TokenSequence:
+        return self._builder.build(split_parts(side.text, side.images, self._pixels))
+
+    def _even_out(self, chunks: Sequence[tuple[TokenSequence, ...]]) -> list[tuple[TokenSequence, ...]]:
+        """As many chunks as the rank with the most has, empty ones at the end: sharded ranks step together."""
+        if self._ranks.number == 1:
+            return list(chunks)
+        most = int(gather_with_grad(torch.tensor([len(chunks)], device=self._ranks.device)).max())
+        return [*chunks, *([()] * (most - len(chunks)))]
+
+    def _compare(self, embeddings: Tensor, work: Work) -> tuple[Tensor, float, int]:
+        """The loss over the global batch, how many of its queries find their positive first, and how many there are."""
+        device, own = embeddings.device, len(work.counts)
+        queries, documents = (gather_with_grad(part) for part in (embeddings[:own], embeddings[own:]))
+        counts, hashes = (gather_with_grad(part.to(device)) for part in (work.counts, work.hashes))
+        positives = place_positives(counts)
+        same = mask_duplicates(hashes, positives)
+        settings = self._settings
+        rules = {"same": same, "negatives": settings.negatives}
+        loss = info_nce(queries, documents, positives, temperature=settings.temperature, **rules)  # type: ignore[arg-type]
+        if settings.dimensions:
+            loss = loss + matryoshka_nce(
+                queries,
+                documents,
+                positives,
+                dimensions=settings.dimensions,
+                temperature=settings.temperature,
+                **rules,  # type: ignore[arg-type]
+            )
+        with torch.no_grad():
+            right = accuracy(queries, documents, positives, **rules)  # type: ignore[arg-type]
+        return loss, float(right) * len(counts), len(counts)
+
+
+def cut_chunks(sequences: Sequence[TokenSequence], max_tokens: int) -> list[tuple[TokenSequence, ...]]:
+    """The sequences in order, cut where a chunk would grow over `max_tokens`; a longer sequence stands alone."""
+    cuts, size = [0], 0
+    for place, sequence in enumerate(sequences):
+        if size and size + len(sequence.ids) > max_tokens:
+            cuts.append(place)
+            size = 0
+        size += len(sequence.ids)
+    cuts.append(len(sequences))
+    return [tuple(sequences[start:end]) for start, end in pairwise(cuts)]
+
+
+def open_stage(settings: ClSettings, ranks: Ranks) -> ClStage:
+    """The stage, from the run's newest checkpoint where there is one, else from the model that was named."""
+    newest = find_newest(Path(settings.out))
+    if not settings.model:
+        raise ConfigError("no model to start from: set model=FOLDER_OR_HUB_ID")
+    found = find_checkpoint(str(newest.folder) if newest is not None else settings.model)
+    rows, held_out = (
+        Mixture([open_pairs(source) for source in sources], settings.max_bad_rows)
+        for sources in (settings.data, settings.held_out)
+    )
+    if not len(rows):
+        raise ConfigError("no data to learn from: set data=FILE, or a list of sources in the config")
+    return ClStage(settings, found, ranks, rows, held_out)

@@ -1,0 +1,76 @@
+"""Several sources as one table of rows; what cannot be read is counted and passed over, up to a limit."""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+from typing import Generic, TypeVar
+
+from .rows import CptRow, PairRow
+from .sources import Rows, SkipLimit
+
+Row = TypeVar("Row", bound=CptRow | PairRow)
+Built = TypeVar("Built")
+
+
+class Mixture(Generic[Row]):
+    """Rows of all sources by one number, source after source."""
+
+    def __init__(self, sources: Sequence[Rows[Row]], max_bad_rows: int) -> None:
+        """More than `max_bad_rows` unreadable rows end the run."""
+        self._sources = list(sources)
+        self._ends = list(accumulate(len(source) for source in self._sources))
+        self._limit = SkipLimit(max_bad_rows)
+        self._bad: set[int] = set()
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def take(self, number: int, build: Callable[[Row], Built]) -> Built | None:
+        """What `build` makes of a row, or None where it or the row fails. Raises DocumentError over the limit."""
+        if number in self._bad:
+            return None
+        source, index = self._find(number)
+        built = self._limit.take(source, index, build)
+        if built is None:
+            self._bad.add(number)
+        return built
+
+    @property
+    def num_bad(self) -> int:
+        """Rows that could not be read so far."""
+        return len(self._bad)
+
+    def name_rows(self, numbers: Sequence[int], shown: int = 8) -> str:
+        """Where rows stand, as a person would look for them."""
+        places = [self._find(number) for number in numbers[:shown]]
+        names = ", ".join(f"{source.name} row {index + 1}" for source, index in places)
+        more = f" and {len(numbers) - shown} more" if len(numbers) > shown else ""
+        return f"{len(numbers)} rows ({names}{more})"
+
+    def group_tasks(self) -> dict[str, list[int]]:
+        """The rows' numbers by task, the tasks by name; a row without a task of its own belongs to its source's."""
+        groups: dict[str, list[int]] = {}
+        start = 0
+        for source in self._sources:
+            for index, task in enumerate(source.tasks()):
+                groups.setdefault(task, []).append(start + index)
+            start += len(source)
+        return dict(sorted(groups.items()))
+
+    def task_weights(self, tasks: Iterable[str]) -> dict[str, float]:
+        """How often each task is drawn: the weight of the first source that has it."""
+        weights: dict[str, float] = {}
+        for source in self._sources:
+            for task in set(source.tasks()):
+                weights.setdefault(task, source.source.weight)
+        return {task: weights[task] for task in tasks}
+
+    def fingerprint(self) -> str:
+        """A hash of all sources, in order."""
+        names = " ".join(source.fingerprint() for source in self._sources)
+        return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
+
+    def _find(self, number: int) -> tuple[Rows[Row], int]:
+        place = bisect_right(self._ends, number)
+        return self._sources[place], number - (self._ends[place - 1] if place else 0)

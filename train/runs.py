@@ -1,0 +1,146 @@
+"""A run's folder: what it was asked for lies beside what it makes, and nothing else may go on from it."""
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from moca_rag.config import load_settings
+from moca_rag.errors import ConfigError
+from moca_rag.locks import WriteLock
+from moca_rag.progress import Reporter
+
+from . import cl, cpt
+from .checkpoints import list_checkpoints
+from .loop import Stage, train
+from .ranks import Ranks, join_ranks, leave_ranks
+from .settings import ClSettings, CptSettings, RunSettings
+
+CONFIGS = Path(__file__).parent / "configs"
+# What may change from one start to the next of the same run: none of these touches a batch, a mask or a step.
+FREE = ("keep", "log_steps", "save_steps", "held_out_steps", "max_bad_rows", "recompute", "out")
+Settings = TypeVar("Settings", bound=RunSettings)
+
+PACKAGES = ("moca_rag", "torch", "transformers", "numpy", "tokenizers")
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run came to: its folder, the newest checkpoint, steps done, the last figures."""
+
+    out: Path
+    checkpoint: Path | None
+    steps: int
+    num_steps: int
+    figures: dict[str, float]
+
+
+def find_config(name: str, stage: str) -> Path:
+    """The config of a file's name, or of a stage's preset. Raises ConfigError, naming the presets."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        return path
+    preset = CONFIGS / stage / f"{name}.yaml"
+    if preset.is_file():
+        return preset
+    known = ", ".join(sorted(path.stem for path in (CONFIGS / stage).glob("*.yaml")))
+    raise ConfigError(f"there is no config {name!r} of stage {stage}: give a .yaml file or one of {known}")
+
+
+def run_cpt(config: str, words: list[str], reporter: Reporter, device: str | None = None) -> RunReport:
+    """Stage one from a config and `key=value` words, to its end or a signal; see `CptSettings`."""
+    settings = load_settings(CptSettings(), find_config(config, "cpt"), words)
+    return _run(settings, cpt.open_stage, {"config": config, "words": words}, reporter, device)
+
+
+def run_cl(config: str, words: list[str], reporter: Reporter, device: str | None = None) -> RunReport:
+    """Stage two from a config and `key=value` words, to its end or a signal; see `ClSettings`."""
+    settings = load_settings(ClSettings(), find_config(config, "cl"), words)
+    return _run(settings, cl.open_stage, {"config": config, "words": words}, reporter, device)
+
+
+def _run(
+    settings: Settings,
+    open_stage: Callable[[Settings, Ranks], Stage],
+    facts: Mapping[str, Any],
+    reporter: Reporter,
+    device: str | None,
+) -> RunReport:
+    ranks = join_ranks(device)
+    run = _check_out(settings)
+    lock = WriteLock(run / "lock") if ranks.leads else None
+    try:
+        stage = open_stage(settings, ranks)
+        if ranks.leads:
+            write_record(run, settings, {"data": stage.fingerprint(), **facts})
+        ranks.wait()
+        figures = train(stage, settings, ranks, reporter)
+        newest = list_checkpoints(run)
+        return RunReport(run, newest[-1] if newest else None, int(figures.get("step", 0)), stage.num_steps, figures)
+    finally:
+        if lock is not None:
+            lock.release()
+        leave_ranks()
+
+
+def _check_out(settings: RunSettings) -> Path:
+    if not settings.out:
+        raise ConfigError("no place for the run: set out=FOLDER")
+    run = Path(settings.out)
+    run.mkdir(parents=True, exist_ok=True)
+    return run
+
+
+def write_record(run: Path, settings: RunSettings, facts: Mapping[str, Any]) -> None:
+    """`settings.yaml`, resolved, and `run.yaml` with versions, data and command; once for a run.
+
+    Raises ConfigError where the run was begun with other settings or data.
+    """
+    mine = asdict(settings)
+    values = yaml.safe_load(yaml.safe_dump(_plain(mine)))
+    path, record = run / "settings.yaml", run / "run.yaml"
+    if path.exists() and record.exists():
+        theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(record.read_text(encoding="utf-8")).get("data")
+        differences = [
+            f"{key}: {theirs.get(key)} -> {value}"
+            for key, value in values.items()
+            if key not in (*FREE, "data", "held_out") and theirs.get(key) != value
+        ]
+        if data != facts["data"]:
+            differences.append("the data are others")
+        if differences:
+            raise ConfigError(
+                f"{run} was begun with other settings ({'; '.join(differences)}): use the same, or another out=FOLDER"
+            )
+        return
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    facts = {
+        **facts,
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "host_ranks": os.environ.get("WORLD_SIZE", "1"),
+    }
+    facts["packages"] = {name: _version(name) for name in PACKAGES}
+    record.write_text(yaml.safe_dump(_plain(facts), sort_keys=False), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

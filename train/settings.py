@@ -1,0 +1,76 @@
+"""The settings of both stages; `train/configs/` holds the paper's, the released code's and a small machine's."""
+
+from dataclasses import dataclass
+
+from .sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What both stages share. Batches are global: the number of ranks changes none of them."""
+
+    model: str = ""
+    """The model to start from: a folder or hub id."""
+    out: str = ""
+    """Where checkpoints, logs and pictures go; the same command goes on from its newest checkpoint."""
+    data: tuple[Source, ...] = ()
+    held_out: tuple[Source, ...] = ()
+    seed: int = 0
+    epochs: float = 1.0
+    steps: int = 0
+    """Steps in all; 0 lets the epochs decide."""
+    max_tokens: int = 2048
+    learning_rate: float = 2e-6
+    warmup: float = 0.1
+    """The share of all steps over which the learning rate rises; after it, it falls in a line to zero."""
+    weight_decay: float = 0.0
+    clip: float = 5.0
+    bidirectional: bool = True
+    recompute: bool = False
+    """Activation checkpointing: a third more time for much less memory."""
+    save_steps: int = 200
+    keep: int = 2
+    log_steps: int = 1
+    held_out_steps: int = 200
+    max_bad_rows: int = 100
+    """Rows that cannot be read are passed over, up to so many; then the run stops and names them."""
+
+
+@dataclass(frozen=True, slots=True)
+class CptSettings(RunSettings):
+    """Stage one, continual pre-training; the defaults are the paper's for 3B."""
+
+    batch_tokens: float = 409_600.0
+    """The cost of a step's batch in text tokens (12,800 on each of 32 GPUs)."""
+    pack_tokens: float = 12_800.0
+    """The cost of one forward pass."""
+    mlm_probability: float = 0.4
+    mae_ratio: float = 0.5
+    mlm_weight: float = 1.0
+    mae_weight: float = 0.5
+    shift: bool = True
+    """Predict a token from the state before it (paper), or from its own (released code)."""
+    noise: str = "patch"
+    """`patch`: a fresh Gaussian vector for each (paper); `batch`: one for all of a pack (released code)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClSettings(RunSettings):
+    """Stage two, contrastive fine-tuning; the defaults are the paper's for 3B."""
+
+    learning_rate: float = 1e-5
+    warmup: float = 0.05
+    batch_size: int = 2048
+    """Pairs of a step, over all ranks."""
+    chunk_tokens: int = 16_384
+    """Tokens in memory at a time: gradients are exact whatever this is (GradCache)."""
+    temperature: float = 0.03
+    num_negatives: int = 2
+    """Hard negatives of a pair, from the first of its list."""
+    negatives: str = "all"
+    """`all`: other positives and other hard negatives (paper); `own`: own hard negatives only (released code)."""
+    task_aware: bool = True
+    keep_last: bool = True
+    """A task's last, smaller batch."""
+    dimensions: tuple[int, ...] = ()
+    """Matryoshka: the loss also over embeddings cut to these sizes."""

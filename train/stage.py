@@ -1,0 +1,65 @@
+"""What both stages do with a model: load it to be trained, put it into a folder, keep sharded ranks in step."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as run_again
+
+from moca_rag.backbone import Backbone
+from moca_rag.checkpoint import Checkpoint, ModelSettings, read_values
+from moca_rag.inputs import BLOCK, TokenSequence
+from moca_rag.language import TextAttention
+from moca_rag.loader import load_backbone
+from moca_rag.pixels import patchify
+from moca_rag.shapes import ModelShape
+
+from .corruption import CorruptedRow
+from .ranks import Ranks
+from .settings import RunSettings
+
+
+def load_trainable(checkpoint: Checkpoint, settings: RunSettings, ranks: Ranks) -> Backbone:
+    """The whole model in float32, every weight of it to be trained, in the direction that the settings ask for."""
+    backbone = load_backbone(checkpoint, ranks.device, torch.float32)
+    backbone.load_vision()
+    for module in backbone.language_model.modules():
+        if isinstance(module, TextAttention):
+            module.causal = not settings.bidirectional
+    if settings.recompute:
+        for layer in list_layers(backbone):
+            layer.forward = partial(run_again, layer.forward, use_reentrant=False)
+    return backbone.requires_grad_().train()
+
+
+def list_layers(backbone: Backbone) -> list[nn.Module]:
+    """The layers of both parts: what is sharded, and recomputed, one by one."""
+    return [*backbone.visual.blocks, *backbone.language_model.layers]
+
+
+def write_model(
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    checkpoint: Checkpoint,
+    settings: RunSettings,
+    model_settings: ModelSettings,
+) -> None:
+    """A plain model folder of these weights, with everything else from the model that training began with."""
+    from moca_rag.export import make_config, write_plain  # transformers, seconds to import, is needed here only
+
+    config = make_config(read_values(checkpoint), "float32")
+    config.text_config.is_causal = not settings.bidirectional
+    write_plain(folder, config, dict(weights), checkpoint.file("tokenizer.json"), model_settings)
+
+
+def make_padding(shape: ModelShape) -> CorruptedRow:
+    """A picture of one token whose losses do not count: sharded ranks must run every layer together."""
+    tokens = shape.tokens
+    ids = np.array([tokens.start, tokens.pad, tokens.end], np.int64)
+    patches = patchify(np.zeros((BLOCK, BLOCK, 3), np.uint8))
+    none = np.zeros(0, np.int64)
+    sequence = TokenSequence(ids, np.tile(np.arange(3), (3, 1)), patches, ((2, 2),))
+    return CorruptedRow(sequence, none, none, np.zeros(1, np.int64), 0)
