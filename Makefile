@@ -20,7 +20,7 @@ test: .venv/installed-dev
 check: .venv/installed-dev
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy moca_rag indexer cli benchmarks
+	$(RUN) -m mypy moca_rag indexer train cli benchmarks
 	$(MAKE) test
 	$(MAKE) demo
 

@@ -58,6 +58,39 @@ COMMANDS = {
         "moca_rag.cli.views:show_findings",
         "Look at this installation and say what to mend.",
     ),
+    "train cpt": Command(
+        "moca_rag.train.command:cpt",
+        "moca_rag.cli.training:show_run",
+        "Stage one: make a vision-language model bidirectional.",
+    ),
+    "train cl": Command(
+        "moca_rag.train.command:cl", "moca_rag.cli.training:show_run", "Stage two: teach it which page answers."
+    ),
+    "eval mmeb": Command(
+        "moca_rag.cli.evaluate_mmeb:evaluate",
+        "moca_rag.cli.evaluate_mmeb:show_mmeb",
+        "Judge a model on MMEB's 36 tasks.",
+    ),
+    "eval compare": Command(
+        "moca_rag.cli.evaluate_mmeb:compare",
+        "moca_rag.cli.evaluate_mmeb:show_comparison",
+        "Show our figures beside the MoCa paper's.",
+    ),
+    "eval vidore": Command(
+        "moca_rag.cli.evaluate_vidore:vidore",
+        "moca_rag.cli.evaluate_vidore:show_vidore",
+        "Score a model or the engine on ViDoRe, through mteb.",
+    ),
+    "eval folder": Command(
+        "moca_rag.cli.evaluate:folder",
+        "moca_rag.cli.evaluate:show_folder",
+        "Judge each mode of search on your own questions.",
+    ),
+    "data from-pdfs": Command(
+        "moca_rag.cli.data:from_pdfs",
+        "moca_rag.cli.data:show_pdf_rows",
+        "Make training rows of your own PDFs.",
+    ),
 }
 HELP = """\
 Usage: moca COMMAND [ARGS]...
@@ -111,7 +144,8 @@ def _guide(arguments: list[str]) -> int:
 
 
 def _list_commands(commands: dict[str, Command]) -> str:
-    return "\n".join(f"  {name:<14}{command.summary}" for name, command in commands.items())
+    width = max(map(len, commands)) + 2
+    return "\n".join(f"  {name:<{width}}{command.summary}" for name, command in commands.items())
 
 
 def _run_command(name: str, command: Command, arguments: list[str]) -> int:

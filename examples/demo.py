@@ -25,6 +25,8 @@ def main(folder: Path) -> int:
     for old in (pdfs, hits):
         shutil.rmtree(old, ignore_errors=True)
     run([sys.executable, "-m", "examples.corpus", str(pdfs)], f"python -m examples.corpus {pdfs}")
+    for name in ("queries.jsonl", "qrels.tsv"):  # so that `moca eval folder` can judge it
+        shutil.copyfile(EXAMPLES / name, folder / name)
     run_moca("index", str(pdfs), "--collection", str(collection))
     questions = [json.loads(line) for line in (EXAMPLES / "queries.jsonl").read_text(encoding="utf-8").splitlines()]
     for question in questions:

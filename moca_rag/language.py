@@ -56,7 +56,8 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.shape = shape
         # Uninitialised: drawing normal numbers, even for the meta device, imports the compiler, a second at each start.
-        self.embed_tokens = nn.Embedding.from_pretrained(torch.empty(shape.vocab_size, shape.hidden_size), freeze=False)
+        empty = torch.empty(shape.vocab_size, shape.hidden_size)
+        self.embed_tokens: nn.Embedding = nn.Embedding.from_pretrained(empty, freeze=False)  # type: ignore[no-untyped-call]
         self.layers = nn.ModuleList(TextLayer(shape, causal=causal) for _ in range(shape.num_hidden_layers))
         self.norm = RMSNorm(shape.hidden_size, shape.rms_norm_eps)
 

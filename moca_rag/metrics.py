@@ -17,7 +17,7 @@ Run: TypeAlias = dict[str, dict[str, float]]
 
 MEASURES = ("ndcg_cut_5", "ndcg_cut_10", "recall_5", "recall_10", "recip_rank_10")
 _UNIT_ERROR = 0.01  # bf16 and fp16 lengths stay far nearer to 1
-_SPREAD = 1e-4  # equal pages differ by less after rounding, the most alike of real embeddings by ten times more
+_ALIKE = 1e-3  # a distance between unit vectors whose cosine is 1 - 5e-7: 32-bit scores hardly tell them apart
 _SAMPLES_AT_ONCE = 100
 
 
@@ -60,7 +60,8 @@ def score_run(qrels: Qrels, run: Run, measures: Sequence[str] = MEASURES) -> dic
 
 
 def _as_single(query: str, scores: Mapping[str, float]) -> dict[str, float]:
-    values = np.fromiter(scores.values(), np.float32, len(scores))
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        values = np.fromiter(scores.values(), np.float32, len(scores))
     if not np.isfinite(values).all():
         page = list(scores)[int(np.flatnonzero(~np.isfinite(values))[0])]
         raise ModelError(f"the score of {page} for query {query} is {scores[page]}: the ranking cannot be believed")
@@ -68,7 +69,7 @@ def _as_single(query: str, scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def _evaluate(qrels: Qrels, run: Run, measure: str) -> dict[str, float]:
-    """One measure by query; pytrec_eval leaves out the queries without a page."""
+    """One measure by query; pytrec_eval leaves out a query that has no judgement."""
     trec = load_trec()
     name, _, cut = measure.rpartition("_")
     if name == "recip_rank" and cut.isdecimal():
@@ -162,7 +163,7 @@ def check_embeddings(rows: Floats, *, unit: bool, name: str) -> None:
     if unit and len(rows) and np.abs(lengths - 1).max() > _UNIT_ERROR:
         bad = int(np.abs(lengths - 1).argmax())
         raise ModelError(f"{name}: embedding {bad + 1} of {len(rows)} has the length {lengths[bad]:.4g}, not 1")
-    if len(rows) > 1 and np.ptp(rows, axis=0).max() <= _SPREAD * lengths.max():
+    if len(rows) > 1 and np.linalg.norm(rows - rows[0], axis=1).max() <= _ALIKE * lengths.max():
         raise ModelError(f"{name}: all {len(rows)} embeddings are equal: the model tells nothing apart")
 
 

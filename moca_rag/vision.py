@@ -56,6 +56,7 @@ def order_windows(rows: int, columns: int, side: int) -> tuple[Ids, tuple[int, .
 
 
 @lru_cache(CACHED_GRIDS)
+@torch.inference_mode(False)  # what is kept must serve training as well: inference tensors know no gradients
 def plan_grid(shape: VisionShape, grid: Grid, device: torch.device) -> GridPlan:
     """The walk over one image of `grid` patches (height, width); made once for each size of image."""
     rows, columns = grid[0] // MERGE_SIDE, grid[1] // MERGE_SIDE

@@ -10,6 +10,14 @@ from moca_rag.progress import SilentReporter
 from .runs import run_cl, run_cpt
 
 
+class LogReporter(SilentReporter):
+    """Says its lines to the log: a rank of many has no terminal."""
+
+    def say(self, message: str) -> None:
+        """One line of the log."""
+        logging.info(message)
+
+
 def main() -> int:
     """Run a stage on this rank; it logs instead of drawing. The exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -21,7 +29,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         run = run_cpt if options.stage == "cpt" else run_cl
-        run(options.config, options.settings, SilentReporter(), options.device)
+        run(options.config, options.settings, LogReporter(), options.device)
     except MocaError as error:
         logging.error("moca: %s", error)
         return 1

@@ -19,10 +19,11 @@ from moca_rag.inputs import Pack, SequenceBuilder, TokenSequence, load_tokenizer
 from moca_rag.pooling import mean_pool
 from moca_rag.records import PixelBudget
 
-from .checkpoints import find_newest
+from .checkpoints import find_newest, read_tensors
 from .contrast import accuracy, info_nce, mask_duplicates, matryoshka_nce, place_positives
 from .gradcache import gather_with_grad, grad_cache
 from .loop import Batch, Place
+from .lora import add_lora, restore_lora, split_lora, write_adapter
 from .mixture import Mixture
 from .ranks import Ranks, shard
 from .rows import PairRow, Side, split_parts
@@ -80,7 +81,7 @@ class ClStage:
         self._rows, self._held_out = rows, held_out
         self._model_settings = read_settings(checkpoint)
         self._pixels = PixelBudget(self._model_settings.min_pixels, self._model_settings.max_pixels)
-        backbone = load_trainable(checkpoint, settings, ranks)
+        backbone = load_learner(checkpoint, settings, ranks)
         self._shape = backbone.shape
         tokenizer = load_tokenizer(checkpoint.file("tokenizer.json"))
         self._builder = SequenceBuilder(tokenizer, self._shape.tokens, self._pixels, settings.max_tokens, tells=False)
@@ -154,11 +155,17 @@ class ClStage:
             sums["flops"] += work.flops
         return sums if number else {}
 
+    def show(self, step: int, done: bool) -> None:
+        """Nothing: a pair is no picture."""
+
     def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The backbone; nothing is left over."""
-        model = {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}
+        """The backbone; under LoRA the factors are left over, and `adapter/` holds them for others, too."""
+        named = {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}
+        model, factors = split_lora(named, self._settings)
         write_model(folder, model, self._checkpoint, self._settings, self._model_settings)
-        return {}
+        if factors:
+            write_adapter(folder / "adapter", factors, self._checkpoint, self._settings)
+        return factors
 
     def fingerprint(self) -> str:
         """A hash of the rows to learn from."""
@@ -247,12 +254,30 @@ def cut_chunks(sequences: Sequence[TokenSequence], max_tokens: int) -> list[tupl
     return [tuple(sequences[start:end]) for start, end in pairwise(cuts)]
 
 
+def load_learner(checkpoint: Checkpoint, settings: ClSettings, ranks: Ranks) -> Backbone:
+    """The model to be trained: every weight of it, or factors beside frozen layers, those of the newest checkpoint."""
+    backbone = load_trainable(checkpoint, settings, ranks)
+    if settings.lora_rank:
+        add_lora(backbone, settings)
+        newest = find_newest(Path(settings.out))
+        if newest is not None:
+            restore_lora(backbone, read_tensors(newest, "heads"))
+    return backbone
+
+
 def open_stage(settings: ClSettings, ranks: Ranks) -> ClStage:
-    """The stage, from the run's newest checkpoint where there is one, else from the model that was named."""
+    """The stage, from the run's newest checkpoint where there is one, else from the model that was named.
+
+    Under LoRA always from the latter: a checkpoint's model has its factors added in, and rounding would add up.
+    """
     newest = find_newest(Path(settings.out))
     if not settings.model:
         raise ConfigError("no model to start from: set model=FOLDER_OR_HUB_ID")
-    found = find_checkpoint(str(newest.folder) if newest is not None else settings.model)
+    found = find_checkpoint(settings.model if newest is None or settings.lora_rank else str(newest.folder))
+    if settings.lora_rank and found.adapter is not None:
+        raise ConfigError(
+            f"{settings.model} is an adapter itself, and LoRA needs a whole model: write one by moca model export"
+        )
     rows, held_out = (
         Mixture([open_pairs(source) for source in sources], settings.max_bad_rows)
         for sources in (settings.data, settings.held_out)

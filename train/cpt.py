@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import register_fsdp_forward_method
 
 from moca_rag.backbone import Backbone
 from moca_rag.checkpoint import Checkpoint, ModelSettings, find_checkpoint, list_weights, read_settings, read_values
@@ -32,6 +33,7 @@ from .ranks import Ranks, shard
 from .reconstruction import CorruptedPack, Objective, Reconstruction, count_values
 from .rows import IMAGE_SLOT, CptRow, measure_image, split_parts, split_text
 from .settings import CptSettings
+from .showing import Restored, choose_rows, write_shown
 from .sources import open_cpt
 from .stage import list_layers, load_trainable, make_padding, write_model
 
@@ -78,7 +80,7 @@ class CptStage:
         self._rows, self._held_out = rows, held_out
         model_settings = read_settings(checkpoint)
         self._pixels = PixelBudget(model_settings.min_pixels, model_settings.max_pixels)
-        tokenizer = load_tokenizer(checkpoint.file("tokenizer.json"))
+        self._tokenizer = tokenizer = load_tokenizer(checkpoint.file("tokenizer.json"))
         backbone = load_trainable(checkpoint, settings, ranks)
         self._shape = backbone.shape
         self._mask_id = find_mask(tokenizer, model_settings, backbone.shape.text.vocab_size)
@@ -88,6 +90,9 @@ class CptStage:
         self._sizes: dict[int, Size | None] = {}
         self._order: tuple[int, np.ndarray] | None = None
         self._module = self._make_module(backbone)
+        # Read now: later another thread reads the same files.
+        shown = held_out if len(held_out) else rows
+        self._shown = choose_rows(shown, partial(self._corrupt, epoch=0)) if settings.show_steps else []
 
     @property
     def module(self) -> nn.Module:
@@ -173,6 +178,17 @@ class CptStage:
             "tokens": work.num_tokens,
             "flops": work.flops,
         }
+
+    def show(self, step: int, done: bool) -> None:
+        """What the model makes of a few rows, as a picture; sharded ranks run them all together, and one draws."""
+        if not self._shown or (step % self._settings.show_steps and not done):
+            return
+        with torch.no_grad():
+            guesses = [self._module.restore(CorruptedPack.of([row])) for row in self._shown]
+        if self._ranks.leads:
+            restored = [Restored(guess.ids.cpu().numpy(), guess.pixels.cpu().numpy()) for guess in guesses]
+            folder = Path(self._settings.out) / "shown"
+            write_shown(folder, step, self._shown, restored, self._tokenizer, self._kept)
 
     def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The backbone, and its head where it has one of its own; the decoder comes back."""
@@ -264,6 +280,7 @@ class CptStage:
             module.load_state_dict(read_tensors(newest, "heads"), strict=False)
         module.to(self._ranks.device).requires_grad_().train()
         shard(module, list_layers(backbone), self._ranks)
+        register_fsdp_forward_method(module, "restore")
         return module
 
 

@@ -15,14 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from moca_rag.errors import MocaError
-from moca_rag.progress import Reporter
+from moca_rag.progress import Reporter, SilentReporter
 
+from .board import Board
 from .checkpoints import Checkpoint, Draft, find_newest, read_tensors
 from .ranks import Ranks, fill, whole
 from .settings import RunSettings
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 BETAS, EPSILON = (0.9, 0.999), 1e-8
+PAUSE_S = 20.0  # between two lines that say how it goes
 
 
 class TrainingError(MocaError):
@@ -79,6 +81,10 @@ class Stage(Protocol):
         """Figures on held-out rows, summed over this rank."""
         ...
 
+    def show(self, step: int, done: bool) -> None:
+        """Pictures of what the model makes of a few rows, if it is the step for them; every rank must call it."""
+        ...
+
     def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Write the model folder; the tensors that it does not keep come back, to be saved beside it."""
         ...
@@ -126,7 +132,13 @@ def train(stage: Stage, settings: RunSettings, ranks: Ranks, reporter: Reporter)
     last: dict[str, float] = {}
     reporter.start("steps", stage.num_steps)
     reporter.advance("steps", step)
-    with _listen() as stopping, ThreadPoolExecutor(1) as ahead, _Journal(run, ranks, step) as journal:
+    voice = _Voice(reporter if ranks.leads else SilentReporter())
+    with (
+        _listen() as stopping,
+        ThreadPoolExecutor(1) as ahead,
+        _Journal(run, ranks, step) as journal,
+        Board(run, ranks, step, reporter) as board,
+    ):
         batch = stage.take(place)
         coming = ahead.submit(stage.prepare, batch)
         while step < stage.num_steps:
@@ -136,16 +148,21 @@ def train(stage: Stage, settings: RunSettings, ranks: Ranks, reporter: Reporter)
                 batch = stage.take(current.following)
                 coming = ahead.submit(stage.prepare, batch)
             last = _step(stage, optimizer, settings, ranks, prepared, current, step)
-            last |= {"step": step + 1, "epoch": current.epoch, "seconds": time.monotonic() - started}
+            seconds = time.monotonic() - started
+            last |= {"step": step + 1, "epoch": current.epoch, "seconds": seconds}
+            last |= {"tokens_per_second": last["tokens"] / seconds, "teraflops": last["flops"] / seconds / 1e12}
             step += 1
             done = step == stage.num_steps or stopping()
             if step % settings.held_out_steps == 0 or done:
                 last |= {f"held_out_{name}": value for name, value in _judge(stage, ranks).items()}
             if step % settings.log_steps == 0 or done:
                 journal.write(last)
+                board.write(last)
+                voice.tell(last, stage.num_steps)
             reporter.advance("steps")
             if step % settings.save_steps == 0 or done:
                 save(stage, optimizer, settings, ranks, step, current.following, last)
+            stage.show(step, done)
             if done:
                 break
     return last
@@ -177,7 +194,8 @@ def _step(
 
 def _judge(stage: Stage, ranks: Ranks) -> dict[str, float]:
     sums = ranks.add_up(stage.judge())
-    return stage.figures(sums) if sums else {}
+    figures = stage.figures(sums) if sums else {}
+    return {name: value for name, value in figures.items() if name not in ("tokens", "flops")}
 
 
 def save(
@@ -247,6 +265,34 @@ def _listen() -> Iterator[Callable[[], bool]]:
         yield lambda: bool(heard)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class _Voice:
+    """Says how it goes: at once, after that not more often than a person can read, and whenever held-out rows were judged."""
+
+    SHOWN = (
+        "mlm_loss",
+        "mae_loss",
+        "masked_accuracy",
+        "accuracy",
+        "gradient_norm",
+        "held_out_loss",
+        "held_out_accuracy",
+    )
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._spoke = -math.inf
+
+    def tell(self, figures: Mapping[str, float], num_steps: int) -> None:
+        """One line, if it is time for one."""
+        now = time.monotonic()
+        if now - self._spoke < PAUSE_S and "held_out_loss" not in figures:
+            return
+        self._spoke = now
+        shown = "".join(f", {name.replace('_', ' ')} {figures[name]:.3g}" for name in self.SHOWN if name in figures)
+        speed = f"{figures['tokens_per_second']:,.0f} tokens/s"
+        self._reporter.say(f"step {figures['step']:,} of {num_steps:,}: loss {figures['loss']:.4g}{shown}, {speed}")
 
 
 class _Journal:

@@ -98,6 +98,13 @@ class Losses(NamedTuple):
     num_right: Tensor
 
 
+class Guesses(NamedTuple):
+    """What a model puts in place of what it cannot see: ids [M] of masked tokens, normalised pixels [V, 4704]."""
+
+    ids: Tensor
+    pixels: Tensor
+
+
 class Reconstruction(nn.Module):
     """A backbone with the two heads of pre-training: the language head, and a decoder of one layer for patches.
 
@@ -120,10 +127,8 @@ class Reconstruction(nn.Module):
     def forward(self, batch: CorruptedPack) -> Losses:
         """The losses of a pack, as sums."""
         pack, device = batch.pack, self.backbone.device
-        clean = normalise(torch.from_numpy(pack.patches).to(device)) if pack.grids else None
         hidden = batch.hidden.to(device)
-        noised = None if clean is None else self._add_noise(clean, hidden, batch.noise_seeds)
-        states = self.backbone(pack, noised)
+        states, clean = self._read(batch)
         mlm, num_right = self._find_tokens(states, batch.masked.to(device), batch.targets.to(device))
         mae = states.new_zeros((), dtype=torch.float32)
         if clean is not None and len(hidden) and self.objective.mae_weight:
@@ -133,10 +138,30 @@ class Reconstruction(nn.Module):
         num_values = batch.num_counted * PATCHES_PER_TOKEN * ROW_SIZE if self.objective.mae_weight else 0
         return Losses(mlm, len(batch.masked), mae, num_values, num_right)
 
+    def restore(self, batch: CorruptedPack) -> Guesses:
+        """What the model puts in place of all masked tokens and hidden patches of a pack."""
+        states, _ = self._read(batch)
+        rows, head = self._select(states, batch.masked.to(states.device))
+        parts = [
+            functional.linear(part, head.to(part.dtype)).argmax(-1) for part in rows.split(self.objective.logit_rows)
+        ]
+        pixels = states.new_zeros(0, PATCHES_PER_TOKEN * ROW_SIZE, dtype=torch.float32)
+        if len(batch.hidden):
+            pixels = self._decode(states, batch.pack, batch.hidden.to(states.device))
+        return Guesses(torch.cat(parts), pixels)
+
     def total(self, losses: Losses, num_masked: int, num_values: int) -> Tensor:
         """The loss to descend: each sum over the number of its terms in the whole batch."""
         mlm = self.objective.mlm_weight * losses.mlm / max(num_masked, 1)
         return mlm + self.objective.mae_weight * losses.mae / max(num_values, 1)
+
+    def _read(self, batch: CorruptedPack) -> tuple[Tensor, Tensor | None]:
+        """The states [T, D] of a corrupted pack, and the normalised pixel rows of its images before that."""
+        pack, device = batch.pack, self.backbone.device
+        if not pack.grids:
+            return self.backbone(pack, None), None
+        clean = normalise(torch.from_numpy(pack.patches).to(device))
+        return self.backbone(pack, self._add_noise(clean, batch.hidden.to(device), batch.noise_seeds)), clean
 
     def _add_noise(self, clean: Tensor, hidden: Tensor, seeds: Sequence[tuple[int, int]]) -> Tensor:
         """The patch rows with those of hidden tokens replaced by unit Gaussian noise, before the vision tower."""
@@ -162,8 +187,7 @@ class Reconstruction(nn.Module):
 
     def _find_tokens(self, states: Tensor, masked: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The summed cross entropy of masked tokens, and how many were guessed right; logits a few rows at a time."""
-        head = self.backbone.language_model.embed_tokens.weight if self.lm_head is None else self.lm_head
-        rows = states[masked - 1 if self.objective.shift else masked]
+        rows, head = self._select(states, masked)
         loss, right = states.new_zeros((), dtype=torch.float32), torch.zeros((), dtype=torch.long, device=states.device)
         step = self.objective.logit_rows
         for part, wanted in zip(torch.split(rows, step), torch.split(targets, step), strict=True):
@@ -171,16 +195,25 @@ class Reconstruction(nn.Module):
             loss, right = loss + found, right + hits
         return loss, right
 
+    def _select(self, states: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+        """The states [M, D] from which masked tokens are predicted, and the language head [V, D]."""
+        head = self.backbone.language_model.embed_tokens.weight if self.lm_head is None else self.lm_head
+        return states[masked - 1 if self.objective.shift else masked], head
+
     def _find_patches(self, states: Tensor, pack: Pack, clean: Tensor, hidden: Tensor) -> Tensor:
-        """The squared error [V] of the hidden tokens' normalised pixels, summed, through the decoder over all states."""
+        """The squared error [V] of the hidden tokens' normalised pixels, summed."""
+        wanted = clean.view(-1, PATCHES_PER_TOKEN * ROW_SIZE)[hidden]
+        errors: Tensor = (self._decode(states, pack, hidden) - wanted).square().sum(dim=1)
+        return errors
+
+    def _decode(self, states: Tensor, pack: Pack, hidden: Tensor) -> Tensor:
+        """The normalised pixels [V, 4704] of hidden tokens, through the decoder over all states."""
         positions = torch.from_numpy(pack.positions).to(states.device)
         rotation = rotate_positions(positions, self.backbone.shape.text, states.dtype)
         decoded = self.mae_decoder(states, rotation, Segments.of(pack.lengths, states.device))
         slots = torch.from_numpy(np.flatnonzero(pack.ids == self.backbone.shape.tokens.pad)).to(states.device)
-        guessed = self.mae_proj(decoded[slots[hidden]]).float()
-        wanted = clean.view(-1, PATCHES_PER_TOKEN * ROW_SIZE)[hidden]
-        errors: Tensor = (guessed - wanted).square().sum(dim=1)
-        return errors
+        guessed: Tensor = self.mae_proj(decoded[slots[hidden]]).float()
+        return guessed
 
 
 def normalise(patches: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,25 +20,14 @@ from . import cl, cpt
 from .checkpoints import list_checkpoints
 from .loop import Stage, train
 from .ranks import Ranks, join_ranks, leave_ranks
-from .settings import ClSettings, CptSettings, RunSettings
+from .settings import ClSettings, CptSettings, RunReport, RunSettings
 
 CONFIGS = Path(__file__).parent / "configs"
 # What may change from one start to the next of the same run: none of these touches a batch, a mask or a step.
-FREE = ("keep", "log_steps", "save_steps", "held_out_steps", "max_bad_rows", "recompute", "out")
+FREE = ("keep", "log_steps", "save_steps", "held_out_steps", "show_steps", "max_bad_rows", "recompute", "out")
 Settings = TypeVar("Settings", bound=RunSettings)
 
 PACKAGES = ("moca_rag", "torch", "transformers", "numpy", "tokenizers")
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """What a run came to: its folder, the newest checkpoint, steps done, the last figures."""
-
-    out: Path
-    checkpoint: Path | None
-    steps: int
-    num_steps: int
-    figures: dict[str, float]
 
 
 def find_config(name: str, stage: str) -> Path:

@@ -1,6 +1,7 @@
-"""The settings of both stages; `train/configs/` holds the paper's, the released code's and a small machine's."""
+"""The settings of both stages, and what a run comes to; `train/configs/` holds presets."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from .sources import Source
 
@@ -32,6 +33,8 @@ class RunSettings:
     keep: int = 2
     log_steps: int = 1
     held_out_steps: int = 200
+    show_steps: int = 200
+    """Steps from one picture of restored rows to the next (stage one); 0 draws none."""
     max_bad_rows: int = 100
     """Rows that cannot be read are passed over, up to so many; then the run stops and names them."""
 
@@ -74,3 +77,20 @@ class ClSettings(RunSettings):
     """A task's last, smaller batch."""
     dimensions: tuple[int, ...] = ()
     """Matryoshka: the loss also over embeddings cut to these sizes."""
+    lora_rank: int = 0
+    """Train factors of this rank beside frozen layers (LoRA); 0 trains every weight."""
+    lora_alpha: float = 16.0
+    """What the factors add is weighed with lora_alpha / lora_rank."""
+    lora_targets: tuple[str, ...] = ("language_model.*_proj",)
+    """The linear layers that get factors, as patterns of their names; `visual.*` adds the vision tower's."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run came to: its folder, the newest checkpoint, steps done, the last figures."""
+
+    out: Path
+    checkpoint: Path | None
+    steps: int
+    num_steps: int
+    figures: dict[str, float]

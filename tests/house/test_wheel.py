@@ -51,6 +51,8 @@ def test_the_wheel_holds_our_folders_under_one_name(wheel: Path) -> None:
         "moca_rag/cli/main.py",
         "moca_rag/train/__init__.py",
         "moca_rag/py.typed",
+        "moca_rag/paper.json",
+        "moca_rag/train/configs/cpt/paper-3b.yaml",
     ):
         assert place in names
 

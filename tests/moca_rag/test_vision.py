@@ -61,3 +61,14 @@ def test_windows_hold_each_token_once_and_only_neighbours(rows: int, columns: in
     for window in np.split(order, np.cumsum(sizes)[:-1]):
         places = {(index // columns // 4, index % columns // 4) for index in window}
         assert len(places) == 1
+
+
+def test_a_grid_that_was_first_seen_while_embedding_can_be_trained_on(tower: VisionTower) -> None:
+    """Its plan is kept from one to the other."""
+    rows = torch.zeros(4 * 6, 588, dtype=torch.uint8)
+    with torch.inference_mode():
+        tower(rows, ((2, 12),))
+    tower.requires_grad_()
+    tower(rows, ((2, 12),)).sum().backward()
+    assert tower.patch_embed.proj.weight.grad is not None
+    tower.requires_grad_(False)

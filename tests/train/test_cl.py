@@ -12,7 +12,8 @@ import pytest
 import torch
 from moca_rag.train import loop
 from moca_rag.train.cl import cut_chunks
-from moca_rag.train.runs import CONFIGS, RunReport, list_checkpoints, run_cl
+from moca_rag.train.runs import CONFIGS, list_checkpoints, run_cl
+from moca_rag.train.settings import RunReport
 from safetensors.torch import load_file
 
 from moca_rag.embedder import Embedder

@@ -14,7 +14,8 @@ import torch
 import yaml
 from moca_rag.train import loop, runs
 from moca_rag.train.loop import TrainingError
-from moca_rag.train.runs import CONFIGS, RunReport, find_config, run_cpt
+from moca_rag.train.runs import CONFIGS, find_config, run_cpt
+from moca_rag.train.settings import RunReport
 from safetensors.torch import load_file
 
 from moca_rag.embedder import Embedder

@@ -28,10 +28,10 @@ def make_report(path: Path, number: int, num_pages: int = 4) -> Path:
         name = f"{'abcdefgh'[number]}{'abcdefgh'[page_number]}"
         page.insert_text((30, 30), HEADER, fontsize=10)
         page.insert_text((30, 80), f"Results of section {name}", fontsize=20)
-        page.insert_text((30, 130), f"{PAGE_WORDS[page_number]} This was seen in {name} by", fontsize=10)
-        page.insert_text((30, 142), f"all {name} readers of the report.", fontsize=10)
+        page.insert_text((30, 98), f"{PAGE_WORDS[page_number]} This was seen in {name} by", fontsize=10)
+        page.insert_text((30, 110), f"all {name} readers of the report.", fontsize=10)
         page.insert_text((30, 200), f"Figure {page_number + 1}: Wagons of timber in {name}", fontsize=10)
-        page.insert_text((30, 260), "12 34 56 78 90 12 34 56 78 90.", fontsize=10)
+        page.insert_text((30, 260), "a1 1234 b2 1234 c3 1234 d4 1234 e5 1234 f6 1234.", fontsize=10)
     document.set_toc([[1, f"Outline entry of {number} bees", num_pages]])
     document.set_metadata(
         {"title": f"The harbour in the year {'one two three four five six seven eight'.split()[number]}"}
@@ -103,7 +103,7 @@ def test_a_query_stands_on_its_page_and_on_no_other(written: tuple[Path, PdfRepo
     assert PAGE_WORDS[0] not in asked  # each report says it
     assert "Outline entry of 2 bees" in asked
     assert "The harbour in the year three" in asked
-    assert not any(text.startswith("12 34") for text in asked)
+    assert not any(text.startswith("a1 12") for text in asked)
 
 
 def test_hard_negatives_are_the_other_pages_of_the_same_document(
@@ -139,6 +139,8 @@ def test_equal_documents_and_seeds_give_equal_files(reports: Path, tmp_path: Pat
     assert set(first) == {"cpt.parquet", "cpt.heldout.parquet", "cl.parquet", "cl.heldout.parquet", "images.zip"}
     assert write("again", 1) == first
     assert write("other", 2) != first
+    kinds = [pair.task for pair in read_rows(tmp_path / "first")[1]]
+    assert len(kinds) == 16 and "pdf-sentence" not in kinds  # each page has something better
 
 
 def test_what_is_there_twice_or_blank_is_left_out(tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_paragraphs_end_at_gaps_and_at_other_sizes(reports: Path) -> None:
         "Results of section aa",
         f"{PAGE_WORDS[0]} This was seen in aa by all aa readers of the report.",
         "Figure 1: Wagons of timber in aa",
-        "12 34 56 78 90 12 34 56 78 90.",
+        "a1 1234 b2 1234 c3 1234 d4 1234 e5 1234 f6 1234.",
     ]
     assert list(find_queries(paragraphs).values()) == ["sentence", "heading", "sentence", "sentence", "caption"]
     drawn = {interleave(open_document(reports / "0.pdf").read_page(1, None), random.Random(seed)) for seed in range(40)}

@@ -89,7 +89,13 @@ def test_an_image_cut_short_is_refused_not_blackened(format: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no picture", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"]
+    "data",
+    [
+        b"",
+        b"no picture",
+        b"P6 28 28 255\n" + bytes(3 * 28 * 28),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+    ],
 )
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
     with pytest.raises(RowError) as caught:
@@ -153,7 +159,7 @@ def test_an_instruction_stands_between_images_and_text() -> None:
 
 def test_an_image_is_measured_as_it_will_be_decoded() -> None:
     draw = np.random.default_rng(7)
-    sizes = [(1, 1), (3000, 11), (11, 3000), *draw.integers(20, 3000, (30, 2)).tolist()]
+    sizes = [(3538, 3541), (1953, 3052), (1, 1), (3000, 11), (11, 3000), *draw.integers(20, 3000, (30, 2)).tolist()]
     for width, height in sizes:
         image = Image.new("L", (width, height))
         exif = Image.Exif()

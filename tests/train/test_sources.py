@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 from moca_rag.train.rows import IMAGE_SLOT, RowError, Side
-from moca_rag.train.schemas import PAGE_TEXT, read_strings
+from moca_rag.train.schemas import PAGE_TEXT
 from moca_rag.train.sources import Rows, SkipLimit, Source, open_cpt, open_pairs
 
 from moca_rag.errors import ConfigError, DocumentError
@@ -185,38 +185,6 @@ def test_docmatix_is_pages_then_questions_and_answers(tmp_path: Path, pictures: 
         open_pairs(source)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "__import__('os').system('true')",
-        "['a', ['b']]",
-        "['a' 'b']",
-        "[f'{1}']",
-        "[b'a']",
-        "['a', 1]",
-        "('a',)",
-        "['a'] + ['b']",
-        "['a', *['b']]",
-        "['a",
-        "[" * 100_000,
-        "-" * 100_000 + "1",
-        "['\\N{nothing of this name}']",
-        "[" + "'a'," * 300_000 + "]",
-    ],
-    ids=range(14),
-)
-def test_only_lists_of_strings_are_parsed(text: str) -> None:
-    with pytest.raises(RowError):
-        read_strings(text)
-
-
-def test_lists_come_back_as_python_writes_them() -> None:
-    for values in ([], ["a"], ["it's", 'say "x"', "line\nbreak", "\\", "é東\U0001f600", "", "\x00"]):
-        assert read_strings(repr(values)) == values
-    assert read_strings(" ['a', None,] ") == ["a", ""]
-    assert read_strings("'alone'") == ["alone"]
-
-
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
 def test_a_path_that_leaves_its_place_is_refused(kind: str, pictures: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
@@ -364,3 +332,17 @@ def test_workers_read_the_same_rows_at_the_same_time(start: str, tmp_path: Path,
     for worker in workers:
         worker.join()
     assert sorted(results) == sorted([expected, expected[::-1]])
+
+
+def test_tasks_are_told_without_reading_the_rows(tmp_path: Path, pictures: Path) -> None:
+    rows = [{"kind": kind, "query_text": "q", "positive_text": "p"} for kind in ("a", "b", "", "a", "c")]
+    (pictures / "deep" / "0.txt").write_text("one\ntwo")
+    columns = {"task": "kind"}
+    for source in (
+        Source(str(write_parquet(tmp_path / "t.parquet", rows)), columns=columns),
+        Source(str(write_lines(tmp_path / "t.jsonl", rows)), columns=columns, limit=3),
+        Source(str(write_lines(tmp_path / "t.jsonl", rows)), columns=columns, task="mine"),
+        Source(str(pictures)),
+    ):
+        pairs = open_pairs(source)
+        assert list(pairs.tasks()) == [pair.task for pair in pairs]

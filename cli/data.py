@@ -1,0 +1,76 @@
+"""The command `moca data from-pdfs`: a folder of PDFs becomes rows to train on."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from moca_rag.indexer.discover import walk_files
+from moca_rag.train.pdf_rows import PdfReport, PdfSettings, write_pdf_rows
+from rich.text import Text
+
+from moca_rag.errors import ConfigError
+
+from .main import EXIT_SOME_FAILED
+from .options import JsonOption
+from .terminal import Terminal
+from .views import MAX_FAILURES, count
+
+
+def from_pdfs(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of PDFs and pictures, or one of them.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; it must be new or empty.")],
+    stage: Annotated[
+        Literal["cpt", "cl", "both"], typer.Option(help="Rows for `moca train cpt`, for `moca train cl`, or for both.")
+    ] = "both",
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed draws other rows.")] = 0,
+    held_out: Annotated[
+        float, typer.Option(metavar="SHARE", help="The share of documents kept aside to measure on.")
+    ] = 0.1,
+    as_json: JsonOption = False,
+) -> PdfReport:
+    """Make training rows of your own PDFs: no labels needed.
+
+    Each page becomes a row of picture and text (cpt.parquet). Its title, headings, captions and sentences become
+    queries that it answers, other pages of its document the hard negatives (cl.parquet). What a query asks for stands
+    on one page only.
+
+    \b
+    Examples:
+      moca data from-pdfs ./pdfs ./rows
+      moca data from-pdfs ./pdfs ./rows-cl --stage cl --held-out 0.2 --json
+    """
+    ctx.obj.as_json = as_json
+    if not folder.exists():
+        raise ConfigError(f"{folder} does not exist: name a folder or file that does")
+    paths = list(walk_files(folder, [])) if folder.is_dir() else [folder]
+    return write_pdf_rows(paths, out, PdfSettings(stage=stage, seed=seed, held_out=held_out), ctx.obj)
+
+
+def show_pdf_rows(terminal: Terminal, report: PdfReport) -> int:
+    """What was written; 3 where some documents or pages could not be read."""
+    code = EXIT_SOME_FAILED if report.failed else 0
+    failed = [
+        {"path": f"{failure.path}#{failure.page}" if failure.page else failure.path}
+        | {"reason": failure.reason, "code": failure.code}
+        for failure in report.failed
+    ]
+    if terminal.as_json:
+        terminal.print_json(asdict(report) | {"folder": str(report.folder), "failed": failed})
+        return code
+    size = f"{report.size / 1e6:,.1f} MB"
+    pages = f"{count(report.documents, 'document')}, {count(report.pages, 'page')}"
+    terminal.out.print(Text(f"{report.folder}: {pages}, {size}", style="bold"), soft_wrap=True)
+    for name, num_rows in report.rows.items():
+        terminal.out.print(f"{name:<21} {count(num_rows, 'row')}")
+    if report.tasks:
+        terminal.out.print(f"queries: {', '.join(f'{number:,} {kind}' for kind, number in report.tasks.items())}")
+    if report.dropped:
+        left_out = ", ".join(f"{number:,} {reason}" for reason, number in report.dropped.items())
+        terminal.out.print(f"left out: {left_out}", style="yellow")
+    for row in failed[:MAX_FAILURES]:
+        terminal.out.print(Text(f"{row['path']}: {row['reason']} ({row['code']})", style="red"), soft_wrap=True)
+    if len(failed) > MAX_FAILURES:
+        terminal.out.print(f"... and {len(failed) - MAX_FAILURES} more: --json lists them all", style="red")
+    return code
