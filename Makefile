@@ -20,7 +20,8 @@ test: .venv/installed-dev
 check: .venv/installed-dev
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy moca_rag indexer train cli benchmarks
+	$(RUN) -m mypy moca_rag indexer train cli
+	$(RUN) -m mypy benchmarks
 	$(MAKE) test
 	$(MAKE) demo
 

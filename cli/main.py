@@ -66,6 +66,9 @@ COMMANDS = {
     "train cl": Command(
         "moca_rag.train.command:cl", "moca_rag.cli.training:show_run", "Stage two: teach it which page answers."
     ),
+    "train plot": Command(
+        "moca_rag.train.command:plot", "moca_rag.cli.training:show_plot", "Draw the loss curves of several runs."
+    ),
     "eval mmeb": Command(
         "moca_rag.cli.evaluate_mmeb:evaluate",
         "moca_rag.cli.evaluate_mmeb:show_mmeb",
@@ -90,6 +93,11 @@ COMMANDS = {
         "moca_rag.cli.data:from_pdfs",
         "moca_rag.cli.data:show_pdf_rows",
         "Make training rows of your own PDFs.",
+    ),
+    "data mine": Command(
+        "moca_rag.cli.data:mine",
+        "moca_rag.cli.data:show_mined",
+        "Find hard negatives for pairs of query and page.",
     ),
 }
 HELP = """\

@@ -24,7 +24,7 @@ class Board(AbstractContextManager["Board"]):
             return
         from torch.utils.tensorboard import SummaryWriter  # a second to import
 
-        self._writer = SummaryWriter(run / "tensorboard", purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(run / "tensorboard", purge_step=step + 1)
 
     def write(self, figures: Mapping[str, float]) -> None:
         """All figures of a step, which is one of them."""

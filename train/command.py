@@ -1,9 +1,11 @@
-"""The commands `moca train cpt` and `moca train cl`: a config in, checkpoints out."""
+"""The commands `moca train cpt` and `moca train cl`, a config in, checkpoints out; `moca train plot`, logs in, a picture out."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .plot import PlotReport, plot_runs
 from .settings import RunReport
 
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="A preset's name, or a .yaml file.")]
@@ -60,3 +62,23 @@ def cl(
     from .runs import run_cl
 
     return run_cl(config, settings or [], ctx.obj, device)
+
+
+def plot(
+    ctx: typer.Context,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders that were given to a run as out=.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.png", help="The picture to write.")] = Path("losses.png"),
+    as_json: JsonOption = False,
+) -> PlotReport:
+    """Draw the loss curves of several runs into one PNG, finished or not.
+
+    Each step's loss is a faint line, its running mean a strong one; dots are losses on held-out rows. A run of stage one
+    has a panel for the loss of words and one for that of pictures, too.
+
+    \b
+    Examples:
+      moca train plot runs/cpt runs/without-mae
+      moca train plot runs/cpt --out curves/cpt.png --json
+    """
+    ctx.obj.as_json = as_json
+    return plot_runs(runs, out)

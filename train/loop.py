@@ -305,7 +305,7 @@ class _Journal:
             return
         run.mkdir(parents=True, exist_ok=True)
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        kept = [line for line in lines if (number := _read_step(line)) is not None and number <= step]
         self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def write(self, figures: Mapping[str, float]) -> None:
@@ -318,4 +318,12 @@ class _Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _read_step(line: str) -> int | None:
+    """The step of a line of the log; None for one that a full disk or a power cut tore."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
         return None

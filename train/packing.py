@@ -30,26 +30,18 @@ def share_out(costs: Sequence[float], num_bins: int) -> list[Pack]:
 
 
 def plan_packs(costs: Sequence[float], num_ranks: int, pack_cost: float) -> list[list[Pack]]:
-    """Each rank's packs, as many for one rank as for any other: sharded ranks must step together.
+    """Each rank's packs, as many for one rank as for any other: sharded ranks wait for each other at every pass.
 
-    A pack holds rows worth `pack_cost` at most; a costlier row stands alone. A rank that has no row for a pack gets an
-    empty one.
+    All packs are balanced at once and dealt out by what they cost, so that those of one pass cost alike. A pack holds rows
+    worth `pack_cost` at most; a costlier row stands alone. A rank that has no row for a pass gets an empty pack.
     """
-    ranks = share_out(costs, num_ranks)
-    num_packs = max(1, *(_count_packs([costs[row] for row in rows], pack_cost) for rows in ranks))
-    plans = []
-    for rows in ranks:
-        packs = share_out([costs[row] for row in rows], num_packs)
-        plans.append([sorted(rows[place] for place in pack) for pack in packs])
-    return plans
-
-
-def _count_packs(costs: Sequence[float], pack_cost: float) -> int:
-    """The fewest bins of `share_out` in which none costs more than it may."""
-    number = 1
-    while number < len(costs):
-        fullest = max(sum(costs[row] for row in pack) for pack in share_out(costs, number))
-        if fullest <= max(pack_cost, *costs):
-            return number
-        number += 1
-    return number
+    most = max(pack_cost, *costs, 0.0)
+    num_packs = 1
+    while True:
+        packs = share_out(costs, num_ranks * num_packs)
+        loads = [sum(costs[row] for row in pack) for pack in packs]
+        if max(loads) <= most:
+            break
+        num_packs += 1
+    dealt = sorted(range(len(packs)), key=lambda place: -loads[place])
+    return [[sorted(packs[place]) for place in dealt[rank::num_ranks]] for rank in range(num_ranks)]

@@ -143,7 +143,8 @@ class Reconstruction(nn.Module):
         states, _ = self._read(batch)
         rows, head = self._select(states, batch.masked.to(states.device))
         parts = [
-            functional.linear(part, head.to(part.dtype)).argmax(-1) for part in rows.split(self.objective.logit_rows)
+            functional.linear(part, head.to(part.dtype)).argmax(-1)
+            for part in torch.split(rows, self.objective.logit_rows)
         ]
         pixels = states.new_zeros(0, PATCHES_PER_TOKEN * ROW_SIZE, dtype=torch.float32)
         if len(batch.hidden):

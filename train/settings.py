@@ -1,4 +1,4 @@
-"""The settings of both stages, and what a run comes to; `train/configs/` holds presets."""
+"""The settings of both stages and of mining, and what they come to; `train/configs/` holds presets of the stages."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,3 +94,29 @@ class RunReport:
     steps: int
     num_steps: int
     figures: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MiningSettings:
+    """Which of the documents that rank high count as negatives."""
+
+    negatives: int = 4
+    """At most so many a pair, best ranks first."""
+    margin: float = 0.05
+    """How far below the positive's a negative's cosine lies at least: what scores higher may well be an answer, too."""
+    depth: int = 50
+    """How many ranks are looked at."""
+    max_bad_rows: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class MiningReport:
+    """What was written; `short` counts the pairs with fewer negatives than asked for, `skipped` rows not readable."""
+
+    folder: Path
+    rows: int
+    documents: int
+    negatives: int
+    short: int
+    skipped: int
+    size: int

@@ -53,6 +53,11 @@ def test_every_help_has_two_examples_that_run(place: Path, capsys: pytest.Captur
     if name in ("train cpt", "train cl"):
         write_small_model(place / "model")
         assert ask(capsys, "data", "from-pdfs", "pdfs", "rows", "--held-out", "0")[0] == 0
+    if name == "train plot":
+        for run_name in ("cpt", "without-mae"):
+            log = place / "runs" / run_name / "log.jsonl"
+            log.parent.mkdir(parents=True)
+            log.write_text("".join(f'{{"step": {step}, "loss": {9 - step}}}\n' for step in range(1, 6)))
     code, out, _ = ask(capsys, name, "--help")
     examples = re.findall(r"^ *(moca .+?)$", out[out.index("Examples:") :], re.MULTILINE)[:2]
     assert code == 0

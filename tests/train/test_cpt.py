@@ -120,6 +120,8 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(model: Path, cpt_rows: Pa
         with pytest.raises(Killed):
             run(model, cpt_rows, short, "steps=5", "save_steps=2")
     assert [line["step"] for line in log(short)] == [1, 2, 3]
+    with (short / "log.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')  # torn by a power cut
     run(model, cpt_rows, short, "steps=5", "save_steps=2")
     assert losses(short) == losses(whole)
     assert [line["step"] for line in log(short)] == [1, 2, 3, 4, 5]
