@@ -108,7 +108,7 @@ def mine(
     \b
     Examples:
       moca data mine rows/cl.parquet mined --model ./model
-      moca data mine rows/cl.parquet mined --collection ./demo/collection --negatives 2 --margin 0.1 --json
+      moca data mine rows/cl.parquet harder --model ./model --negatives 2 --margin 0.1 --json
     """
     ctx.obj.as_json = as_json
     from moca_rag.train.mining import ModelEncoder, check_mining, mine_negatives  # loads torch

@@ -50,7 +50,7 @@ def test_every_help_has_two_examples_that_run(place: Path, capsys: pytest.Captur
     if name == "eval vidore":
         write_plain(place / "vidore" / "Vidore2ESGReportsHLRetrieval")
         write_by_language(place / "vidore" / "Vidore3HrRetrieval.v2", with_text=True)
-    if name in ("train cpt", "train cl"):
+    if name in ("train cpt", "train cl", "data mine"):
         write_small_model(place / "model")
         assert ask(capsys, "data", "from-pdfs", "pdfs", "rows", "--held-out", "0")[0] == 0
     if name == "train plot":
