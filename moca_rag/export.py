@@ -17,7 +17,6 @@ from .checkpoint import (
     Checkpoint,
     ModelSettings,
     find_checkpoint,
-    list_weights,
     read_settings,
     read_values,
 )
@@ -25,11 +24,9 @@ from .errors import ConfigError, ModelError
 from .inputs import check_tokenizer, load_tokenizer
 from .pixels import MERGE_SIDE, PATCH_SIDE, PIXEL_MEAN, PIXEL_STD, TEMPORAL_COPIES
 from .shapes import read_shape
-from .tensors import open_tensors
 from .trial import PICTURE, DType, Export, Format, Trial, embed_here, has_reader, try_folder
-from .weights import read_weights
+from .weights import HEAD, find_head, read_weights
 
-HEAD = "lm_head.weight"
 SHARD_SIZE = "5GB"
 # What an export may differ by from our own embeddings: rounding in float32, the number type itself below it.
 MAX_DIFFERENCE, MIN_COSINE = 1e-3, 0.999
@@ -120,7 +117,7 @@ def write_folder(checkpoint: Checkpoint, folder: Path, format: Format, dtype: DT
     with torch.device("meta"):
         expected: dict[str, Tensor] = Qwen2_5_VLModel(config).state_dict()
     tied = bool(config.tie_word_embeddings)
-    if format == "qwen" and not tied and _has_head(checkpoint):
+    if format == "qwen" and not tied and find_head(checkpoint) is not None:
         expected[HEAD] = expected["language_model.embed_tokens.weight"]
     config.architectures = ["Qwen2_5_VLForConditionalGeneration" if tied or HEAD in expected else "Qwen2_5_VLModel"]
     weights = read_weights(checkpoint, expected, torch.device("cpu"), getattr(torch, dtype))
@@ -158,14 +155,6 @@ def make_config(values: dict[str, Any], dtype: DType) -> Any:
     for part in (config, config.text_config, config.vision_config):
         part.dtype = getattr(torch, dtype)
     return config
-
-
-def _has_head(checkpoint: Checkpoint) -> bool:
-    for path in list_weights(checkpoint.folder):
-        with open_tensors(path) as file:
-            if HEAD in file.keys():  # noqa: SIM118 (the file is no mapping)
-                return True
-    return False
 
 
 def publish_name(name: str) -> str:

@@ -12,7 +12,7 @@ def keep_memory() -> bool:
     """Let this process keep up to KEPT_BYTES of freed memory; whether the C library does so (glibc alone is asked).
 
     A layer's states are blocks of a few megabytes, which glibc by default gives back and faults in anew: with a small
-    model a third of the time.
+    model a tenth of the time and more (benchmarks/cpu.py).
     """
     if sys.platform != "linux":
         return False

@@ -1,4 +1,4 @@
-"""Embeddings in fewer bytes: half floats, 8-bit integers, single bits, and fewer numbers."""
+"""Embeddings in fewer bytes: half floats, 8-bit integers, single bits."""
 
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -29,18 +29,3 @@ def convert_embeddings(embeddings: Floats, precision: Precision) -> NDArray[Any]
         largest = np.abs(embeddings).max(axis=-1, keepdims=True)
         return np.rint(embeddings * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)
     return embeddings.astype(precision)
-
-
-def truncate_embeddings(embeddings: Floats, dimension: int) -> Floats:
-    """The first `dimension` numbers of embeddings [..., D], at unit length again (Matryoshka, section 3).
-
-    Worth it with a model that was trained for it. Raises ConfigError where there are fewer numbers.
-
-    >>> truncate_embeddings(np.array([0.0, 0.6, 0.8], np.float32), 2).tolist()
-    [0.0, 1.0]
-    """
-    if not 1 <= dimension <= embeddings.shape[-1]:
-        raise ConfigError(f"embeddings of {embeddings.shape[-1]} numbers cannot be cut to {dimension}")
-    cut = embeddings[..., :dimension]
-    lengths = np.linalg.norm(cut, axis=-1, keepdims=True)
-    return np.asarray(cut / lengths.clip(np.finfo(np.float32).tiny), np.float32)

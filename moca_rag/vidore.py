@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError, DocumentError, ModelError
 from .metrics import Qrels, Run, count_ties, first_pages, load_trec, mean_scores, score_run
+from .papers import VIDORE_SETTINGS
 from .progress import Reporter, SilentReporter
 from .records import Mode
 from .task_data import TaskData, quiet
@@ -24,20 +25,6 @@ if TYPE_CHECKING:
     from .mteb_engine import Indexing
 
 BENCHMARKS = {"v1": "ViDoRe(v1)", "v2": "ViDoRe(v2)", "v3": "ViDoRe(v3)", "v3.1": "ViDoRe(v3.1)"}
-# What the MoCa paper averages on v2: mteb takes one task less of each, and the mean over languages instead.
-ALL_LANGUAGES = ("english", "french", "german", "spanish")
-PAPER_SETTINGS = (
-    ("ESG, human", "Vidore2ESGReportsHLRetrieval", ("default",)),
-    *(
-        (f"{title}, {label}", f"Vidore2{name}Retrieval", subsets)
-        for title, name in (
-            ("ESG, synthetic", "ESGReports"),
-            ("economics", "EconomicsReports"),
-            ("biomedical", "BioMedicalLectures"),
-        )
-        for label, subsets in (("English", ("english",)), ("multilingual", ALL_LANGUAGES))
-    ),
-)
 MEASURES = ("ndcg_cut_5", "ndcg_cut_10")
 KEPT_PAGES = 100  # of each query; what is measured ends at 10
 ROUNDING = 1e-5  # mteb writes five digits
@@ -328,7 +315,7 @@ def _score_settings(tasks: Sequence[TaskScore]) -> dict[str, float]:
     """nDCG@5 of the paper's settings, each over all of its queries."""
     known = {(task.name, subset.name): subset for task in tasks for subset in task.subsets}
     settings = {}
-    for title, name, subsets in PAPER_SETTINGS:
+    for title, (name, subsets) in VIDORE_SETTINGS.items():  # mteb takes fewer tasks, and the mean over languages
         if all((name, subset) in known for subset in subsets):
             parts = [known[name, subset] for subset in subsets]
             total = sum(part.num_queries for part in parts)

@@ -14,6 +14,8 @@ from .tensors import KNOWN_EXTRAS, PARTS, asked_parts, check_tensor, open_tensor
 # Some old folders hold the rotary tables, which follow from the config.
 TABLES = "rotary_emb.inv_freq"
 
+HEAD = "lm_head.weight"
+
 logger = logging.getLogger(__name__)
 
 
@@ -65,3 +67,12 @@ def _check_extras(extras: list[str], folder: Path, expected: dict[str, Tensor]) 
     # Said once a model: every use reads the text layers, and the tower is read after them.
     if unknown and PARTS[0] in asked:
         logger.warning("%s: passed over %d tensors that no encoder uses, such as %s", folder, len(unknown), unknown[0])
+
+
+def find_head(checkpoint: Checkpoint) -> Path | None:
+    """The file that holds a language head of the model's own; None where there is none, as in a tied model."""
+    for path in list_weights(checkpoint.folder):
+        with open_tensors(path) as file:
+            if HEAD in file.keys():  # noqa: SIM118 (the file is no mapping)
+                return path
+    return None

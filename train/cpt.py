@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 
 from moca_rag.backbone import Backbone
-from moca_rag.checkpoint import Checkpoint, ModelSettings, find_checkpoint, list_weights, read_settings, read_values
+from moca_rag.checkpoint import Checkpoint, ModelSettings, find_checkpoint, read_settings, read_values
 from moca_rag.costs import count_flops
 from moca_rag.errors import ConfigError
 from moca_rag.inputs import BLOCK, SequenceBuilder, load_tokenizer
 from moca_rag.pixels import PATCH_SIDE
 from moca_rag.records import PixelBudget
 from moca_rag.tensors import open_tensors
+from moca_rag.weights import HEAD, find_head
 
 from .checkpoints import find_newest, read_tensors
 from .corruption import CorruptedRow, MaskRates, corrupt_row, derive_seed
@@ -37,7 +38,6 @@ from .showing import Restored, choose_rows, write_shown
 from .sources import open_cpt
 from .stage import list_layers, load_trainable, make_padding, write_model
 
-HEAD = "lm_head.weight"
 HELD_OUT_ROWS = 128
 
 
@@ -303,14 +303,12 @@ def find_mask(tokenizer: Any, settings: ModelSettings, num_tokens: int) -> int:
 
 def read_head(checkpoint: Checkpoint, device: torch.device) -> Tensor | None:
     """The language head [V, D] in float32, where the model has one of its own: not tied to its embeddings."""
-    if read_values(checkpoint).get("tie_word_embeddings"):
+    path = None if read_values(checkpoint).get("tie_word_embeddings") else find_head(checkpoint)
+    if path is None:
         return None
-    for path in list_weights(checkpoint.folder):
-        with open_tensors(path) as file:
-            if HEAD in file.keys():  # noqa: SIM118 (the file is no mapping)
-                head: Tensor = file.get_tensor(HEAD)
-                return head.to(device, torch.float32, copy=True)
-    return None
+    with open_tensors(path) as file:
+        head: Tensor = file.get_tensor(HEAD)
+        return head.to(device, torch.float32, copy=True)
 
 
 def open_stage(settings: CptSettings, ranks: Ranks) -> CptStage:

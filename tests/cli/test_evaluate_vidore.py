@@ -42,7 +42,7 @@ def test_a_person_sees_tasks_languages_and_the_papers_settings_apart(capsys: pyt
     assert re.search(r"Vidore2ESGReportsRetrieval +11 +44 +80\.1 +80\.1\n", ours)
     assert re.search(r"  english +3 +12 +80\.5 +80\.5\n", ours)
     assert re.search(r"mean of 2 \(not the whole benchmark\) +80\.0 +80\.0\n", ours)
-    assert re.search(r"ESG, synthetic, multilingual +80\.2\n", papers)
+    assert re.search(r"ESG_Syn_Mul +80\.2\n", papers)
     assert re.search(r"mean of 3 \(the paper has 7\) +80\.2\n", papers)
 
 
@@ -64,7 +64,7 @@ def test_the_json_that_is_promised(capsys: pytest.CaptureFixture[str]) -> None:
     task = report["tasks"][0]
     assert list(task) == ["name", "ndcg_5", "ndcg_10", "subsets"]
     assert list(task["subsets"][0]) == ["name", "num_queries", "num_ties", "ndcg_5", "ndcg_10"]
-    assert list(report["settings"]) == ["ESG, human", "ESG, synthetic, English"]
+    assert list(report["settings"]) == ["ESG_Human", "ESG_Syn"]
     assert Path("kept/results/local__colours/1/Vidore2ESGReportsRetrieval.json").is_file()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from moca_rag.errors import ConfigError
-from moca_rag.precision import convert_embeddings, truncate_embeddings
+from moca_rag.precision import convert_embeddings
 from moca_rag.records import Floats
 
 
@@ -41,13 +41,3 @@ def test_an_unknown_precision_is_refused_by_name() -> None:
     wrong: Any = "int4"
     with pytest.raises(ConfigError, match="'int4' is not one of float32, float16, int8, binary"):
         convert_embeddings(unit(1), wrong)
-
-
-def test_a_cut_vector_has_unit_length() -> None:
-    exact = unit(5)
-    cut = truncate_embeddings(exact, 32)
-    assert np.allclose(np.linalg.norm(cut, axis=1), 1)
-    assert np.allclose(cut / cut[:, :1], exact[:, :32] / exact[:, :1], atol=1e-4)
-    for wrong in (0, 257):
-        with pytest.raises(ConfigError, match=f"256 numbers cannot be cut to {wrong}"):
-            truncate_embeddings(exact, wrong)
