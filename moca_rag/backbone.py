@@ -1,4 +1,4 @@
-"""Turns packs of tokens and patches into states: Qwen2.5-VL as a bidirectional encoder."""
+"""Turns packs of tokens and patches into states: Qwen2.5-VL as a bidirectional encoder, or left causal to compare."""
 
 from collections.abc import Callable
 
@@ -23,10 +23,14 @@ class Backbone(nn.Module):
     def __init__(
         self, shape: ModelShape, *, causal: bool = False, read_vision: Callable[[], None] | None = None
     ) -> None:
-        """`read_vision`, where it is given, fills the vision tower before its first use; it may raise ModelError."""
+        """A `causal` model's tokens see only what stands before them, and its last state is the embedding.
+
+        `read_vision`, where it is given, fills the vision tower before its first use; it may raise ModelError.
+        """
         super().__init__()
         self.shape = shape
-        self.language_model = LanguageModel(shape.text, causal=causal)
+        self.causal = causal
+        self.language_model = LanguageModel(shape.text)
         self.visual = VisionTower(shape.vision)
         self._read_vision = read_vision
 
@@ -54,7 +58,7 @@ class Backbone(nn.Module):
             slots = self._send(np.flatnonzero(pack.ids == self.shape.tokens.pad))
             embeds = embeds.index_copy(0, slots, image.to(embeds.dtype))
         segments = Segments.of(pack.lengths, self.device)
-        states: Tensor = self.language_model(embeds, self._send(pack.positions), segments)
+        states: Tensor = self.language_model(embeds, self._send(pack.positions), segments, self.causal)
         return states
 
     def load_vision(self) -> None:

@@ -48,7 +48,8 @@ class ModelSettings:
     """What lives with a model beside its weights, from its `moca.json`; the defaults are MoCa's own.
 
     `mask_token_id` is the token of masked language modelling; None means the tokenizer's own `<|mask|>`.
-    `max_tokens` is the length of the longest sequence that is encoded, image and text together.
+    `max_tokens` is the length of the longest sequence that is encoded, image and text together. A `causal` model was
+    left as vision-language models are: a token sees what stands before it, and the last one is the embedding.
     """
 
     page_prompt: str = PAGE_PROMPT
@@ -57,6 +58,7 @@ class ModelSettings:
     max_pixels: int = PixelBudget().max_pixels
     mask_token_id: int | None = None
     max_tokens: int = 2048
+    causal: bool = False
 
 
 def read_card(model: str | Path, pixels: PixelBudget | None = None, dimension: int | None = None) -> ModelCard:
@@ -82,7 +84,7 @@ def make_card(checkpoint: Checkpoint, pixels: PixelBudget | None = None, dimensi
         name=checkpoint.name,
         revision=checkpoint.revision,
         dimension=whole if dimension is None else dimension,
-        pooling="mean",
+        pooling="last" if settings.causal else "mean",
         page_prompt=settings.page_prompt,
         query_prompt=settings.query_prompt,
         pixels=budget,

@@ -86,17 +86,27 @@ class Embedder:
     ) -> Iterator[NDArray[Any]]:
         """Unit embeddings [R, D] of the boxes on each page image, from the page's one forward pass (late chunking).
 
-        A box over the whole page gives the page's own embedding; `make_grid` makes boxes. See `weigh_regions`.
+        A box over the whole page gives the page's own embedding; `make_grid` makes boxes. See `weigh_regions`. Raises
+        ConfigError on a causal model, as does `explain`.
         """
+        self._check_mean()
         for rows in self._feed.run(self._region_sequence(image, boxes) for image, boxes in pages):
             yield convert_embeddings(rows, precision)
 
     def explain(self, query: Query, image: Pixels) -> Explanation:
         """Which visual tokens of a page image make its score for the query: exact shares that add up to the cosine."""
+        self._check_mean()
         sequence = self._page_sequence(image)
         states = self._feed.states(sequence)[:, : self._card.dimension]
         [embedding] = self.encode_queries([query])
         return split_score(embedding, states, sequence.ids == self._builder.tokens.pad, sequence.grids[0])
+
+    def _check_mean(self) -> None:
+        if self._card.pooling != "mean":
+            raise ConfigError(
+                f"{self._card.name} is causal: its last token alone is the embedding, which has no parts; "
+                "regions and shares need a bidirectional model"
+            )
 
     def _page_sequence(self, image: Pixels) -> TokenSequence:
         text = _page_text(self._card)

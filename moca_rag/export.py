@@ -113,7 +113,7 @@ def write_folder(checkpoint: Checkpoint, folder: Path, format: Format, dtype: DT
     tokenizer_path = checkpoint.file("tokenizer.json")
     check_tokenizer(load_tokenizer(tokenizer_path), shape.tokens, shape.text.vocab_size)
     settings = read_settings(checkpoint)
-    config = make_config(values, dtype)
+    config = make_config(values, dtype, causal=settings.causal)
     with torch.device("meta"):
         expected: dict[str, Tensor] = Qwen2_5_VLModel(config).state_dict()
     tied = bool(config.tie_word_embeddings)
@@ -148,10 +148,10 @@ def write_plain(
     _write_inputs(folder, settings)
 
 
-def make_config(values: dict[str, Any], dtype: DType) -> Any:
-    """Today's config, bidirectional; without the names of code that some folders carry."""
+def make_config(values: dict[str, Any], dtype: DType, *, causal: bool) -> Any:
+    """Today's config; without the names of code that some folders carry."""
     config = Qwen2_5_VLConfig.from_dict({key: value for key, value in values.items() if key != "auto_map"})
-    config.text_config.is_causal = False
+    config.text_config.is_causal = causal
     for part in (config, config.text_config, config.vision_config):
         part.dtype = getattr(torch, dtype)
     return config
@@ -225,7 +225,8 @@ def _write_modules(folder: Path, settings: ModelSettings, dimension: int) -> Non
     _write_json(folder / "modules.json", modules)
     _write_json(folder / "sentence_bert_config.json", transformer)
     _write_json(folder / "config_sentence_transformers.json", whole)
-    _write_json(folder / "1_Pooling" / "config.json", {"embedding_dimension": dimension, "pooling_mode": "mean"})
+    mode = "lasttoken" if settings.causal else "mean"
+    _write_json(folder / "1_Pooling" / "config.json", {"embedding_dimension": dimension, "pooling_mode": mode})
     _write_json(folder / "2_Normalize" / "config.json", {"module_input_name": "sentence_embedding"})
 
 

@@ -11,7 +11,7 @@ from .backbone import Backbone
 from .errors import ModelError
 from .inputs import Pack, TokenSequence
 from .memory import keep_memory
-from .pooling import mean_pool, weighted_pool
+from .pooling import pool, weighted_pool
 from .records import Floats
 from .shapes import ModelShape
 from .vision import PATCHES_PER_TOKEN
@@ -97,9 +97,9 @@ class Feed:
         pack = Pack.of(batch)
         states = self.backbone(pack)[:, : self._dimension]
         if all(sequence.weights is None for sequence in batch):
-            return list(mean_pool(states, pack.lengths)[:, None])
+            return list(pool(states, pack.lengths, causal=self.backbone.causal)[:, None])
         return [
-            mean_pool(part, [len(part)])
+            pool(part, [len(part)], causal=self.backbone.causal)
             if sequence.weights is None
             else weighted_pool(part, torch.from_numpy(sequence.weights).to(part.device))
             for sequence, part in zip(batch, torch.split(states, list(pack.lengths)), strict=True)

@@ -4,14 +4,14 @@ import torch
 from torch import nn
 
 from .backbone import Backbone
-from .checkpoint import Checkpoint, read_values
+from .checkpoint import Checkpoint, read_settings, read_values
 from .proof import prove_text, prove_vision
 from .shapes import read_shape
 from .weights import read_weights
 
 
 def load_backbone(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Backbone:
-    """The encoder in a model folder; raises ModelError when it cannot be trusted (see `proof`).
+    """The encoder in a model folder, bidirectional unless its settings say causal; ModelError where `proof` fails.
 
     A text query needs the text layers alone, and a language head is never read. The model is built without memory and
     its tensors are put in one by one, so loading never holds it twice.
@@ -28,7 +28,8 @@ def load_backbone(checkpoint: Checkpoint, device: torch.device, dtype: torch.dty
         prove_vision(backbone)
 
     with torch.device("meta"):
-        backbone = Backbone(shape, read_vision=read_vision).eval().requires_grad_(False)
+        backbone = Backbone(shape, causal=read_settings(checkpoint).causal, read_vision=read_vision)
+    backbone.eval().requires_grad_(False)
     read_part("language_model", backbone.language_model)
     prove_text(backbone)
     return backbone

@@ -1,10 +1,15 @@
-"""Turns token states into embeddings: unit vectors, each a mean over tokens."""
+"""Turns token states into embeddings: unit vectors, each a mean over its tokens."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+
+
+def pool(states: Tensor, lengths: Sequence[int], *, causal: bool = False) -> Tensor:
+    """Unit embeddings [N, D] from packed states [T, D]: `mean_pool`, or `last_pool` of a causal model."""
+    return last_pool(states, lengths) if causal else mean_pool(states, lengths)
 
 
 def mean_pool(states: Tensor, lengths: Sequence[int]) -> Tensor:
@@ -17,10 +22,22 @@ def mean_pool(states: Tensor, lengths: Sequence[int]) -> Tensor:
     tensor([[0.6000, 0.8000],
             [0.0000, 1.0000]])
     """
-    if not lengths or min(lengths) < 1 or sum(lengths) != len(states):
-        raise ValueError(f"{len(states)} states cannot be pooled into sequences of {list(lengths)} tokens")
+    _check_lengths(states, lengths)
     means = torch.stack([part.float().mean(dim=0) for part in torch.split(states, list(lengths))])
     return normalize(means, dim=-1)
+
+
+def last_pool(states: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Unit embeddings [N, D] from packed states [T, D]: each sequence's last token, the only one of a causal model that
+    has seen it all (MoCa, section 2.1).
+
+    >>> last_pool(torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, 3.0]]), [1, 2])
+    tensor([[0.6000, 0.8000],
+            [0.0000, 1.0000]])
+    """
+    _check_lengths(states, lengths)
+    ends = torch.tensor(lengths, device=states.device).cumsum(0) - 1
+    return normalize(states[ends].float(), dim=-1)
 
 
 def weighted_pool(states: Tensor, weights: Tensor) -> Tensor:
@@ -34,3 +51,8 @@ def weighted_pool(states: Tensor, weights: Tensor) -> Tensor:
             [0.0000, 1.0000]])
     """
     return normalize(weights.float() @ states.float(), dim=-1)
+
+
+def _check_lengths(states: Tensor, lengths: Sequence[int]) -> None:
+    if not lengths or min(lengths) < 1 or sum(lengths) != len(states):
+        raise ValueError(f"{len(states)} states cannot be pooled into sequences of {list(lengths)} tokens")

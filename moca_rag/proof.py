@@ -1,7 +1,7 @@
 """Proves, in two short forward passes a part, that a loaded encoder can be trusted; refuses it by ModelError.
 
-A changed last token must move the first state (bidirectional); other neighbours in the pack must move nothing (no
-leak); there is one attention call a layer; embeddings are finite, unit and differ.
+A changed last token must move the first state (bidirectional), and must not in a causal model; other neighbours in the
+pack must move nothing (no leak); there is one attention call a layer; embeddings are finite, unit and differ.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ PROBE_WORDS = range(3, 64)
 
 
 def prove_text(backbone: "Backbone") -> None:
-    """Prove the text layers: they read in both directions, and every text reads itself alone."""
+    """Prove the text layers: they read in the directions that they should, and every text reads itself alone."""
     words = _probe_words(backbone)
     text, changed = _text(words[:4]), _text(np.append(words[:3], words[4]))
     states, other = _run(backbone, [[text, changed, text], [changed, text]], backbone.shape.text.num_hidden_layers)
@@ -34,7 +34,13 @@ def prove_text(backbone: "Backbone") -> None:
     _check_leak(backbone, [(alone, other[1]), (moved, other[0])])
     # Measured inside one pass, where equal sequences differ by nothing but the rounding of their place in it.
     noise, change = _difference(alone[0], again[0]), _difference(alone[0], moved[0])
-    if change <= 1e-5 + 4 * noise:
+    moves = change > 1e-5 + 4 * noise
+    if moves and backbone.causal:
+        raise ModelError(
+            f"the model is causal by its settings, but another last token moved the first state by {change:.0e}; "
+            "its attention kernel is broken: `moca doctor` names it"
+        )
+    if not moves and not backbone.causal:
         raise ModelError(
             f"the model reads in one direction only: another last token moved the first state by {change:.0e}; "
             "its weights or its attention kernel are broken"

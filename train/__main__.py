@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-import sys
+import os
 
 from moca_rag.errors import MocaError
 from moca_rag.progress import SilentReporter
@@ -37,4 +37,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    logging.shutdown()
+    # All is on disk. While Python takes itself down, a thread of the process group that still lets go of a tensor is ended
+    # in the middle, and C++ aborts the whole process for it (once in some fifty runs on gloo).
+    os._exit(code)

@@ -16,7 +16,7 @@ from moca_rag.checkpoint import Checkpoint, find_checkpoint, read_settings
 from moca_rag.costs import count_flops
 from moca_rag.errors import ConfigError
 from moca_rag.inputs import Pack, SequenceBuilder, TokenSequence, load_tokenizer
-from moca_rag.pooling import mean_pool
+from moca_rag.pooling import pool
 from moca_rag.records import PixelBudget
 
 from .checkpoints import find_newest, read_tensors
@@ -61,7 +61,7 @@ class ContrastiveModel(nn.Module):
     def forward(self, chunk: Sequence[TokenSequence]) -> Tensor:
         """Unit embeddings [N, D]."""
         pack = Pack.of([*chunk, self._padding] if self._padding is not None else chunk)
-        embeddings = mean_pool(self.backbone(pack), pack.lengths)
+        embeddings = pool(self.backbone(pack), pack.lengths, causal=self.backbone.causal)
         return embeddings[: len(chunk)]
 
 

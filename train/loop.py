@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -132,7 +133,7 @@ def train(stage: Stage, settings: RunSettings, ranks: Ranks, reporter: Reporter)
     last: dict[str, float] = {}
     reporter.start("steps", stage.num_steps)
     reporter.advance("steps", step)
-    voice = _Voice(reporter if ranks.leads else SilentReporter())
+    voice = _Voice(reporter if ranks.leads else SilentReporter(), step, stage.num_steps)
     with (
         _listen() as stopping,
         ThreadPoolExecutor(1) as ahead,
@@ -151,6 +152,8 @@ def train(stage: Stage, settings: RunSettings, ranks: Ranks, reporter: Reporter)
             seconds = time.monotonic() - started
             last |= {"step": step + 1, "epoch": current.epoch, "seconds": seconds}
             last |= {"tokens_per_second": last["tokens"] / seconds, "teraflops": last["flops"] / seconds / 1e12}
+            if ranks.peak:
+                last["mfu"] = last["teraflops"] / ranks.peak
             step += 1
             done = step == stage.num_steps or stopping()
             if step % settings.held_out_steps == 0 or done:
@@ -158,7 +161,7 @@ def train(stage: Stage, settings: RunSettings, ranks: Ranks, reporter: Reporter)
             if step % settings.log_steps == 0 or done:
                 journal.write(last)
                 board.write(last)
-                voice.tell(last, stage.num_steps)
+                voice.tell(last)
             reporter.advance("steps")
             if step % settings.save_steps == 0 or done:
                 save(stage, optimizer, settings, ranks, step, current.following, last)
@@ -280,19 +283,25 @@ class _Voice:
         "held_out_accuracy",
     )
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, step: int, num_steps: int) -> None:
+        """The run goes on after `step`."""
         self._reporter = reporter
+        self._began, self._first, self._num_steps = time.monotonic(), step, num_steps
         self._spoke = -math.inf
 
-    def tell(self, figures: Mapping[str, float], num_steps: int) -> None:
+    def tell(self, figures: Mapping[str, float]) -> None:
         """One line, if it is time for one."""
-        now = time.monotonic()
+        now, step = time.monotonic(), figures["step"]
         if now - self._spoke < PAUSE_S and "held_out_loss" not in figures:
             return
         self._spoke = now
         shown = "".join(f", {name.replace('_', ' ')} {figures[name]:.3g}" for name in self.SHOWN if name in figures)
         speed = f"{figures['tokens_per_second']:,.0f} tokens/s"
-        self._reporter.say(f"step {figures['step']:,} of {num_steps:,}: loss {figures['loss']:.4g}{shown}, {speed}")
+        if "mfu" in figures:
+            speed += f" ({figures['mfu']:.0%} MFU)"
+        left = timedelta(seconds=round((now - self._began) / (step - self._first) * (self._num_steps - step)))
+        told = f"step {step:,} of {self._num_steps:,}: loss {figures['loss']:.4g}{shown}, {speed}, {left} left"
+        self._reporter.say(told)
 
 
 class _Journal:

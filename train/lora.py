@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from moca_rag.checkpoint import ADAPTER_FILE, Checkpoint
+from moca_rag.checkpoint import ADAPTER_FILE, SETTINGS_FILE, Checkpoint
 from moca_rag.errors import ConfigError
 from moca_rag.products import Linear, linear
 
@@ -92,7 +93,10 @@ def split_lora(weights: Mapping[str, Tensor], settings: ClSettings) -> tuple[dic
 
 
 def write_adapter(folder: Path, factors: Mapping[str, Tensor], checkpoint: Checkpoint, settings: ClSettings) -> None:
-    """The factors as an adapter of the model that training began with, in peft's layout; `Embedder.open` reads it, too."""
+    """The factors as an adapter of the model that training began with, in peft's layout; `Embedder.open` reads it, too.
+
+    `folder` is new and stands in that of the merged model, whose settings it shares.
+    """
     is_local = Path(checkpoint.name).expanduser().is_dir()
     values = {
         "peft_type": "LORA",
@@ -108,6 +112,7 @@ def write_adapter(folder: Path, factors: Mapping[str, Tensor], checkpoint: Check
         "inference_mode": True,
     }
     folder.mkdir()
+    shutil.copyfile(folder.parent / SETTINGS_FILE, folder / SETTINGS_FILE)
     (folder / ADAPTER_FILE).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     path = folder / "adapter_model.safetensors"
     save_file({f"{PEFT_PREFIX}{name}.weight": tensor for name, tensor in factors.items()}, path, {"format": "pt"})

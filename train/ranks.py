@@ -12,6 +12,10 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+# Dense bf16 products of a device by its data sheet, in TFLOP/s, the longer name first: what MFU is a share of.
+PEAKS = {"H100 PCIe": 756.0, "H100 NVL": 835.0, "H100": 989.0, "H200": 989.0, "GH200": 989.0, "B200": 2250.0}
+PEAKS |= {"H800": 989.0, "A100": 312.0, "A800": 312.0, "L40S": 362.0, "L40": 181.0, "L4": 121.0}
+
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
@@ -21,6 +25,12 @@ class Ranks:
     number: int
     device: torch.device
     mesh: DeviceMesh | None
+
+    @property
+    def peak(self) -> float | None:
+        """What the devices of all ranks could do at most, in TFLOP/s; None where it is not known."""
+        peak = find_peak(torch.cuda.get_device_name(self.device)) if self.device.type == "cuda" else None
+        return peak and peak * self.number
 
     @property
     def leads(self) -> bool:
@@ -62,6 +72,15 @@ def join_ranks(device: str | None = None) -> Ranks:
         else:
             dist.init_process_group(backend)
     return Ranks(rank, number, place, init_device_mesh(place.type, (number,)))
+
+
+def find_peak(name: str) -> float | None:
+    """The peak of a device by its name.
+
+    >>> find_peak("NVIDIA H200"), find_peak("NVIDIA H100 PCIe"), find_peak("NVIDIA GeForce GTX 1080")
+    (989.0, 756.0, None)
+    """
+    return next((peak for known, peak in PEAKS.items() if known in name), None)
 
 
 def leave_ranks() -> None:

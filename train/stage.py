@@ -1,6 +1,7 @@
 """What both stages do with a model: load it to be trained, put it into a folder, keep sharded ranks in step."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from torch.utils.checkpoint import checkpoint as run_again
 from moca_rag.backbone import Backbone
 from moca_rag.checkpoint import Checkpoint, ModelSettings, read_values
 from moca_rag.inputs import BLOCK, TokenSequence
-from moca_rag.language import TextAttention
 from moca_rag.loader import load_backbone
 from moca_rag.pixels import patchify
 from moca_rag.shapes import ModelShape
@@ -26,9 +26,7 @@ def load_trainable(checkpoint: Checkpoint, settings: RunSettings, ranks: Ranks) 
     """The whole model in float32, every weight of it to be trained, in the direction that the settings ask for."""
     backbone = load_backbone(checkpoint, ranks.device, torch.float32)
     backbone.load_vision()
-    for module in backbone.language_model.modules():
-        if isinstance(module, TextAttention):
-            module.causal = not settings.bidirectional
+    backbone.causal = not settings.bidirectional
     if settings.recompute:
         for layer in list_layers(backbone):
             layer.forward = partial(run_again, layer.forward, use_reentrant=False)
@@ -50,9 +48,10 @@ def write_model(
     """A plain model folder of these weights, with everything else from the model that training began with."""
     from moca_rag.export import make_config, write_plain  # transformers, seconds to import, is needed here only
 
-    config = make_config(read_values(checkpoint), "float32")
-    config.text_config.is_causal = not settings.bidirectional
-    write_plain(folder, config, dict(weights), checkpoint.file("tokenizer.json"), model_settings)
+    causal = not settings.bidirectional
+    config = make_config(read_values(checkpoint), "float32", causal=causal)
+    tokenizer = checkpoint.file("tokenizer.json")
+    write_plain(folder, config, dict(weights), tokenizer, replace(model_settings, causal=causal))
 
 
 def make_padding(shape: ModelShape) -> CorruptedRow:

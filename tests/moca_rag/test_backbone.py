@@ -129,14 +129,6 @@ def test_pixels_give_the_same_states_as_bytes_and_as_floats(encoder: Backbone) -
         torch.testing.assert_close(projection(torch.from_numpy(rows)), convolved, atol=1e-5, rtol=0)
 
 
-def test_a_causal_model_is_refused(folder: Path) -> None:
-    encoder = load(folder)
-    for layer in encoder.language_model.layers:
-        layer.self_attn.causal = True
-    with pytest.raises(ModelError, match="one direction"):
-        proof.prove_text(encoder)
-
-
 def test_sequences_that_see_each_other_are_refused(encoder: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     attend = attention._attend_in_runs
 

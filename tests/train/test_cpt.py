@@ -14,6 +14,7 @@ import torch
 import yaml
 from moca_rag.train import loop, runs
 from moca_rag.train.loop import TrainingError
+from moca_rag.train.ranks import Ranks
 from moca_rag.train.runs import CONFIGS, find_config, run_cpt
 from moca_rag.train.settings import RunReport
 from safetensors.torch import load_file
@@ -239,3 +240,20 @@ def test_recomputing_states_changes_nothing(model: Path, cpt_rows: Path, tmp_pat
     run(model, cpt_rows, tmp_path / "kept", "steps=3")
     run(model, cpt_rows, tmp_path / "again", "steps=3", "recompute=true")
     assert losses(tmp_path / "again") == pytest.approx(losses(tmp_path / "kept"), rel=1e-6)
+
+
+def test_what_a_known_device_could_do_is_set_beside_what_it_does(
+    model: Path, cpt_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    reporter = SilentReporter()
+    monkeypatch.setattr(reporter, "say", told.append)
+    words = [f"model={model}", f"data={cpt_rows}", *SETTINGS, "steps=1"]
+    run_cpt("tiny", [*words, f"out={tmp_path / 'unknown'}"], reporter, "cpu")
+    monkeypatch.setattr(Ranks, "peak", 2.0)
+    run_cpt("tiny", [*words, f"out={tmp_path / 'known'}"], reporter, "cpu")
+    (unknown,), (known,) = log(tmp_path / "unknown"), log(tmp_path / "known")
+    assert "mfu" not in unknown
+    assert known["mfu"] == pytest.approx(known["teraflops"] / 2)
+    assert ["MFU" in line for line in told if "step 1 of 1" in line] == [False, True]
+    assert all(line.endswith("0:00:00 left") for line in told if "step 1 of 1" in line)
