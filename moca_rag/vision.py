@@ -112,7 +112,7 @@ class PatchEmbedding(nn.Module):
         """States [P, D] from uint8 patch rows [P, 588], or from normalised `pixel_values` [P, 1176]."""
         kernel = self.proj.weight
         if rows.dtype != torch.uint8:
-            return linear(rows.to(kernel.dtype), kernel.flatten(1))
+            return linear(rows.to(kernel.dtype), kernel.flatten(1)).to(kernel.dtype)
         mean, std = (torch.tensor(values, device=kernel.device) for values in (PIXEL_MEAN, PIXEL_STD))
         summed = kernel.float().sum(dim=2) / std.view(3, 1, 1)
         shift = (summed * mean.view(3, 1, 1)).flatten(1).sum(dim=1)

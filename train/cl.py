@@ -29,7 +29,7 @@ from .ranks import Ranks, shard
 from .rows import PairRow, Side, split_parts
 from .settings import ClSettings
 from .sources import open_pairs
-from .stage import list_layers, load_trainable, make_padding, write_model
+from .stage import compute_half, list_layers, load_trainable, make_padding, write_model
 from .tasks import TaskBatches, split_ranks
 
 HELD_OUT_PAIRS = 256
@@ -89,6 +89,7 @@ class ClStage:
         self._epoch: tuple[int, list[tuple[str, list[int]]]] | None = None
         padding = make_padding(self._shape).sequence if ranks.number > 1 else None
         self._module = ContrastiveModel(backbone, padding)
+        compute_half(self._module, settings, ranks)
         shard(self._module, list_layers(backbone), ranks)
 
     @property

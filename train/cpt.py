@@ -36,7 +36,7 @@ from .rows import IMAGE_SLOT, CptRow, measure_image, split_parts, split_text
 from .settings import CptSettings
 from .showing import Restored, choose_rows, write_shown
 from .sources import open_cpt
-from .stage import list_layers, load_trainable, make_padding, write_model
+from .stage import compute_half, list_layers, load_trainable, make_padding, write_model
 
 HELD_OUT_ROWS = 128
 
@@ -279,6 +279,7 @@ class CptStage:
         if newest is not None:
             module.load_state_dict(read_tensors(newest, "heads"), strict=False)
         module.to(self._ranks.device).requires_grad_().train()
+        compute_half(module, settings, self._ranks)
         shard(module, list_layers(backbone), self._ranks)
         register_fsdp_forward_method(module, "restore")
         return module

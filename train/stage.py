@@ -14,6 +14,7 @@ from moca_rag.backbone import Backbone
 from moca_rag.checkpoint import Checkpoint, ModelSettings, read_values
 from moca_rag.inputs import BLOCK, TokenSequence
 from moca_rag.loader import load_backbone
+from moca_rag.memory import keep_memory
 from moca_rag.pixels import patchify
 from moca_rag.shapes import ModelShape
 
@@ -27,10 +28,18 @@ def load_trainable(checkpoint: Checkpoint, settings: RunSettings, ranks: Ranks) 
     backbone = load_backbone(checkpoint, ranks.device, torch.float32)
     backbone.load_vision()
     backbone.causal = not settings.bidirectional
+    if ranks.device.type == "cpu":
+        keep_memory()
     if settings.recompute:
         for layer in list_layers(backbone):
             layer.forward = partial(run_again, layer.forward, use_reentrant=False)
     return backbone.requires_grad_().train()
+
+
+def compute_half(module: nn.Module, settings: RunSettings, ranks: Ranks) -> None:
+    """Let a module's products run in bfloat16 on a CPU, if it is asked for; weights and sums stay in float32."""
+    if settings.half and ranks.device.type == "cpu":
+        module.forward = torch.autocast("cpu", torch.bfloat16)(module.forward)
 
 
 def list_layers(backbone: Backbone) -> list[nn.Module]:

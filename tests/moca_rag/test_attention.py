@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from moca_rag import attention
 from moca_rag.attention import Segments, attend, count_calls, describe_kernel
@@ -93,16 +92,32 @@ def test_a_cpu_attends_in_float32_whatever_it_is_given() -> None:
     assert torch.equal(output, exact.bfloat16()) or (output.float() - exact).abs().max() < 2**-8
 
 
-def test_neighbours_of_equal_length_go_through_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("way", "learns"), [("scaled_dot_product_attention", False), ("_attend_plainly", True)])
+def test_neighbours_of_equal_length_go_through_one_call(
+    way: str, learns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[torch.Size] = []
+    run = getattr(attention, way)
 
     def counted(query: Tensor, *rest: Any, **options: Any) -> Tensor:
         calls.append(query.shape)
-        return scaled_dot_product_attention(query, *rest, **options)
+        return run(query, *rest, **options)
 
-    monkeypatch.setattr(attention, "scaled_dot_product_attention", counted)
-    attend(*packed(4, 2), SEGMENTS)
+    monkeypatch.setattr(attention, way, counted)
+    with torch.set_grad_enabled(learns):
+        attend(*packed(4, 2), SEGMENTS)
     assert [shape[0] for shape in calls] == [2, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_short_and_long_sequences_have_the_same_gradients(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for longest in (1024, 0):
+        monkeypatch.setattr(attention, "PLAIN", longest)
+        tensors = [tensor.requires_grad_() for tensor in packed(4, 2)]
+        attend(*tensors, SEGMENTS, causal=causal).square().sum().backward()
+        found.append([tensor.grad for tensor in tensors])
+    torch.testing.assert_close(*found, atol=1e-6, rtol=1e-5)
 
 
 def test_segments_know_their_boundaries_and_the_longest() -> None:

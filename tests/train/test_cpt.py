@@ -257,3 +257,16 @@ def test_what_a_known_device_could_do_is_set_beside_what_it_does(
     assert known["mfu"] == pytest.approx(known["teraflops"] / 2)
     assert ["MFU" in line for line in told if "step 1 of 1" in line] == [False, True]
     assert all(line.endswith("0:00:00 left") for line in told if "step 1 of 1" in line)
+
+
+def test_half_products_learn_nearly_the_same_and_keep_whole_weights(
+    model: Path, cpt_rows: Path, tmp_path: Path
+) -> None:
+    whole, half = (
+        run(model, cpt_rows, tmp_path / name, "steps=3", "max_tokens=300", *words)
+        for name, words in (("whole", ()), ("half", ("half=true",)))
+    )
+    assert losses(tmp_path / "half") != losses(tmp_path / "whole")
+    np.testing.assert_allclose(losses(tmp_path / "half"), losses(tmp_path / "whole"), rtol=0.02)
+    assert {tensor.dtype for tensor in weights(half).values()} == {torch.float32}
+    assert weights(whole).keys() == weights(half).keys()
