@@ -1,7 +1,6 @@
 """Pre-training the obvious way: transformers' own Qwen2.5-VL over padded batches, logits at every token, a linear decoder."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,9 +60,9 @@ class PaddedBatch:
 
 
 class PaddedTraining:
-    """Float32 weights, bf16 autocast on a GPU, and the optimizer that ours has; steps over the same rows."""
+    """Float32 weights, bf16 autocast if `half`, and the optimizer that ours has; steps over the same rows."""
 
-    def __init__(self, backbone: Backbone, config: Any, rows: Sequence[CorruptedRow], *, recompute: bool) -> None:
+    def __init__(self, backbone: Backbone, config: Any, rows: Sequence[CorruptedRow], *, recompute: bool, half: bool) -> None:
         """The model takes over the tensors of `backbone`, whose head is tied to its embeddings."""
         self._pad = backbone.shape.tokens.pad
         self._model = share_weights(backbone, config, "sdpa").requires_grad_().train()
@@ -72,6 +71,7 @@ class PaddedTraining:
             self._model.gradient_checkpointing_enable()
         self._weights = nn.ModuleList([self._model, self._decoder])
         self._optimizer = make_optimizer(self._weights, RunSettings())
+        self._half = half
         self._rows = sorted(rows, key=lambda row: len(row.sequence.ids))  # so that little is padded
         self._num_masked, self._num_values = sum(len(row.masked) for row in rows), count_values(rows)
         self._batches: list[PaddedBatch] = []
@@ -91,7 +91,7 @@ class PaddedTraining:
 
     def _descend(self, batch: PaddedBatch) -> float:
         device = self._model.device
-        half = torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+        half = torch.autocast(device.type, torch.bfloat16, enabled=self._half)
         images = {"pixel_values": batch.noised.to(device), "image_grid_thw": batch.grids.to(device)}
         with half:
             states = self._model(

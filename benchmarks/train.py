@@ -1,11 +1,11 @@
 """Measures how fast both stages learn: ours beside transformers padded at its best batch size, on the same rows.
 
     python benchmarks/train.py [--shape tiny|3b|7b] [--num-rows 6] [--num-pairs 4] [--pack-cost 4096] [--rounds 2]
-                                  [--recompute] [--device cuda] [--json FILE]
+                                  [--half] [--recompute] [--device cuda] [--json FILE]
 
 Weights are random and rows are drawn in memory: a third texts, the rest pages of 256 to 1,024 visual tokens with a text.
 A step is forward, backward and AdamW over all rows, prepared beforehand as the loop does it; its time is the best of the
-rounds. Both ways hold float32 weights and compute in bfloat16 on a GPU. The limit is a matrix product in that type.
+rounds. Both ways hold float32 weights and compute in bfloat16 on a GPU, or on a CPU with --half. The limit is a matrix product in that type.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from moca_rag.train.packing import plan_packs, price_row
 from moca_rag.train.ranks import Ranks, join_ranks, leave_ranks, shard
 from moca_rag.train.reconstruction import CorruptedPack, Objective, Reconstruction, count_values
 from moca_rag.train.settings import RunSettings
-from moca_rag.train.stage import list_layers
+from moca_rag.train.stage import compute_half, list_layers
 from padded import PaddedTraining
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -40,6 +40,7 @@ from moca_rag import attention, products
 from moca_rag.backbone import Backbone
 from moca_rag.costs import count_flops
 from moca_rag.inputs import SequenceBuilder, TokenSequence
+from moca_rag.memory import keep_memory
 from moca_rag.records import PixelBudget
 from moca_rag.shapes import ModelShape, VisionTokens
 
@@ -71,8 +72,11 @@ class Bench:
         self.ranks: Ranks = join_ranks(options.device)
         self.device = self.ranks.device
         self.values = make_config(options.shape)
-        self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self.settings = RunSettings(half=options.half)
+        self.dtype = torch.bfloat16 if options.half or self.device.type == "cuda" else torch.float32
         self.generator = np.random.default_rng(0)
+        if self.device.type == "cpu":
+            keep_memory()
         self.limit = measure_limit(self.device, self.dtype)
 
     def make_backbone(self) -> Backbone:
@@ -144,9 +148,8 @@ def measure_pretraining(bench: Bench) -> list[Figures]:
     del backbone, step
     gc.collect()
     config = Qwen2_5_VLConfig.from_dict(json.loads(json.dumps(bench.values)))
-    peer = PaddedTraining(
-        make_backbone(bench.values, bench.device, torch.float32), config, rows, recompute=bench.options.recompute
-    )
+    fresh, half = make_backbone(bench.values, bench.device, torch.float32), bench.dtype == torch.bfloat16
+    peer = PaddedTraining(fresh, config, rows, recompute=bench.options.recompute, half=half)
     for size in (size for size in BATCH_SIZES if size < 2 * len(rows)):
         peer.lay_out(size)
         try:
@@ -161,6 +164,7 @@ def measure_pretraining(bench: Bench) -> list[Figures]:
 def make_packed_step(bench: Bench, backbone: Backbone, rows: Sequence[CorruptedRow]) -> Callable[[], float]:
     """Our step of stage one, over packs made beforehand."""
     module = Reconstruction(backbone, None, Objective()).to(bench.device).requires_grad_().train()
+    compute_half(module, bench.settings, bench.ranks)
     shard(module, list_layers(backbone), bench.ranks)
     optimizer = make_optimizer(module, RunSettings())
     costs = [price_row(backbone.shape, len(row.sequence.ids), row.sequence.grids) for row in rows]
@@ -195,6 +199,7 @@ def measure_contrast(bench: Bench) -> list[Figures]:
     backbone = bench.make_backbone()
     shape = backbone.shape
     model = ContrastiveModel(backbone, None)
+    compute_half(model, bench.settings, bench.ranks)
     shard(model, list_layers(backbone), bench.ranks)
     optimizer = make_optimizer(model, RunSettings())
     number, vocab_size = bench.options.num_pairs, shape.text.vocab_size
@@ -273,6 +278,7 @@ def main() -> None:
     parser.add_argument("--num-pairs", type=int, default=64 if has_gpu else 4)
     parser.add_argument("--pack-cost", type=float, default=12_800 if has_gpu else 4096)
     parser.add_argument("--chunk-tokens", type=int, default=16_384 if has_gpu else 4096)
+    parser.add_argument("--half", action="store_true", help="products in bfloat16 on a CPU, too, in both ways")
     parser.add_argument("--recompute", action="store_true", help="activation checkpointing, in both ways")
     parser.add_argument("--device", default="cuda" if has_gpu else "cpu")
     parser.add_argument("--rounds", type=int, default=2)

@@ -89,7 +89,7 @@ def _attend_in_runs(query: Tensor, key: Tensor, value: Tensor, segments: Segment
             continue
         q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))
         plainly = length <= PLAIN and torch.is_grad_enabled() and _runs_on_cpu(q)
-        run = _attend_plainly if plainly else scaled_dot_product_attention
+        run: Callable[..., Tensor] = _attend_plainly if plainly else scaled_dot_product_attention
         seen = run(q, k, v, is_causal=causal, enable_gqa=shared)
         outputs.append(seen.transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs)
