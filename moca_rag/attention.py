@@ -105,7 +105,8 @@ def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, *, is_causal: boo
         length = scores.shape[-1]
         later = torch.ones(length, length, dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(later, -torch.inf)
-    return scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype) @ value
+    seen: Tensor = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype) @ value
+    return seen
 
 
 def _attend_wide(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
