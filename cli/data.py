@@ -1,4 +1,4 @@
-"""The commands `moca data from-pdfs` and `moca data mine`: PDFs become rows to train on, rows get hard negatives."""
+"""The commands of `moca data`: PDFs or published data sets become rows to train on, and rows get hard negatives."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,9 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 from moca_rag.indexer.discover import walk_files
+from moca_rag.train.mixes import PrepareReport, load_mix, tell_size
 from moca_rag.train.pdf_rows import PdfReport, PdfSettings, write_pdf_rows
+from moca_rag.train.prepare import prepare_rows
 from moca_rag.train.settings import MiningReport, MiningSettings
 from moca_rag.train.sources import Source
+from rich.table import Table
 from rich.text import Text
 
 from moca_rag.collection import Collection
@@ -137,4 +140,67 @@ def show_mined(terminal: Terminal, report: MiningReport) -> int:
         terminal.out.print(f"{count(report.short, 'pair')} with fewer negatives than asked for", style="yellow")
     if report.skipped:
         terminal.out.print(f"{count(report.skipped, 'row')} left out: not readable", style="red")
+    return code
+
+
+def prepare(
+    ctx: typer.Context,
+    stage: Annotated[Literal["cpt", "cl"], typer.Argument(metavar="cpt|cl", help="The stage to make rows for.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write, new or begun by this command.")],
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="Another mix of data sets than the paper's.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Local copies of data sets, as DIR/<owner>/<name>/...")
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option(metavar="N", help="At most so many rows of each set (cpt 500,000, cl 50,000).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Another seed draws other rows.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="NAME,...", help="Only these sets of the mix.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be read and written.")] = False,
+    as_json: JsonOption = False,
+) -> PrepareReport:
+    """Build the paper's mix of published data sets as local rows.
+
+    Of each set only the drawn parts are fetched, and nothing but the rows stays on disk, images inside. What that takes
+    is told first, and refused where the disk has no room. The same command goes on where it was stopped. A local copy goes
+    before the hub. Training reads the folder: data=OUT, or data=OUT/<set> for one set.
+
+    \b
+    Examples:
+      moca data prepare cpt mix --data ./datasets --rows 1000 --dry-run
+      moca data prepare cl pairs --data ./datasets --only CIRR,nq --json
+    """
+    ctx.obj.as_json = as_json
+    mix = load_mix(stage, config, rows=rows, seed=seed)
+    names = only.split(",") if only else ()
+    return prepare_rows(stage, out, mix, data=data, only=names, dry_run=dry_run, reporter=ctx.obj)
+
+
+def show_prepared(terminal: Terminal, report: PrepareReport) -> int:
+    """The sets and their rows; 3 where some rows could not be read."""
+    code = EXIT_SOME_FAILED if any(one.skipped for one in report.sets) else 0
+    if terminal.as_json:
+        terminal.print_json(asdict(report) | {"folder": str(report.folder)})
+        return code
+    planned_names, written_names = (
+        ("files", "rows there", "rows wanted", "to read", "to write"),
+        ("rows", "left out", "size"),
+    )
+    table = Table("set", "from", box=None, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 2, 0, 0))
+    for name in planned_names if report.dry_run else written_names:
+        table.add_column(name, justify="right")
+    for one in report.sets:
+        there = "?" if one.rows_there is None else f"{one.rows_there:,}"
+        planned = (f"{one.files:,}", there, f"{one.rows_wanted:,}", tell_size(one.read), tell_size(one.write))
+        written = (f"{one.rows:,}", f"{one.skipped:,}", tell_size(one.size))
+        table.add_row(one.name, one.place, *(planned if report.dry_run else written))
+    terminal.out.print(table)
+    total, size = sum(one.rows for one in report.sets), sum(one.size for one in report.sets)
+    told = f"about {tell_size(report.need)} to write, {tell_size(report.free)} free"
+    told = told if report.dry_run else f"{count(total, 'row')}, {tell_size(size)}"
+    terminal.out.print(Text(f"{report.folder}: {told}", style="bold"), soft_wrap=True)
+    for reason in [reason for one in report.sets for reason in one.reasons][:MAX_FAILURES]:
+        terminal.out.print(Text(f"left out: {reason}", style="red"), soft_wrap=True)
     return code

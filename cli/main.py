@@ -48,6 +48,11 @@ COMMANDS = {
     "compact": Command(
         "moca_rag.cli.health:compact", "moca_rag.cli.views:show_compacted", "Give back the room of what was deleted."
     ),
+    "model new": Command(
+        "moca_rag.cli.model:new",
+        "moca_rag.cli.model:show_new",
+        "Make a small model out of nothing, to be taught.",
+    ),
     "model export": Command(
         "moca_rag.cli.model:export",
         "moca_rag.cli.views:show_export",
@@ -57,6 +62,11 @@ COMMANDS = {
         "moca_rag.cli.doctor:doctor",
         "moca_rag.cli.views:show_findings",
         "Look at this installation and say what to mend.",
+    ),
+    "train base": Command(
+        "moca_rag.train.command:base",
+        "moca_rag.cli.training:show_run",
+        "Stage zero: teach a new model to read.",
     ),
     "train cpt": Command(
         "moca_rag.train.command:cpt",
@@ -94,10 +104,20 @@ COMMANDS = {
         "moca_rag.cli.data:show_pdf_rows",
         "Make training rows of your own PDFs.",
     ),
+    "data prepare": Command(
+        "moca_rag.cli.data:prepare",
+        "moca_rag.cli.data:show_prepared",
+        "Build the paper's mix of published data sets as local rows.",
+    ),
     "data mine": Command(
         "moca_rag.cli.data:mine",
         "moca_rag.cli.data:show_mined",
         "Find hard negatives for pairs of query and page.",
+    ),
+    "data corpus": Command(
+        "moca_rag.cli.corpus:corpus",
+        "moca_rag.cli.corpus:show_corpus",
+        "Gather text and fonts from Debian packages.",
     ),
 }
 HELP = """\

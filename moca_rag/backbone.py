@@ -51,10 +51,15 @@ class Backbone(nn.Module):
 
         `rows` are normalised `pixel_values` [P, 1176] that stand in for the pack's own patches, such as noised ones.
         """
+        if not pack.grids:
+            return self.read_on(pack, None)
+        self.load_vision()
+        return self.read_on(pack, self.visual(self._send(pack.patches) if rows is None else rows, pack.grids))
+
+    def read_on(self, pack: Pack, image: Tensor | None) -> Tensor:
+        """Final-norm states [T, D] of a pack, given the visual tokens [M, D] of its images."""
         embeds = self.language_model.embed_tokens(self._send(pack.ids))
-        if pack.grids:
-            self.load_vision()
-            image = self.visual(self._send(pack.patches) if rows is None else rows, pack.grids)
+        if image is not None:
             slots = self._send(np.flatnonzero(pack.ids == self.shape.tokens.pad))
             embeds = embeds.index_copy(0, slots, image.to(embeds.dtype))
         segments = Segments.of(pack.lengths, self.device)

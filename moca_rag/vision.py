@@ -181,11 +181,22 @@ class VisionTower(nn.Module):
 
     def forward(self, rows: Tensor, grids: tuple[Grid, ...]) -> Tensor:
         """Visual tokens [M, out] of images whose patch rows [P, 588 or 1176] stand end to end; grids are in patches."""
+        states, plan = self._read(rows, grids)
+        tokens: Tensor = self.merger(states)
+        return tokens[plan.inverse]
+
+    def read(self, rows: Tensor, grids: tuple[Grid, ...]) -> tuple[Tensor, Tensor]:
+        """The last states [P, D] of the patches in the order of their rows, and the visual tokens made of them."""
+        states, plan = self._read(rows, grids)
+        patches = states.view(len(plan.order), -1)[plan.inverse].view_as(states)
+        return patches, self.merger(states)[plan.inverse]
+
+    def _read(self, rows: Tensor, grids: tuple[Grid, ...]) -> tuple[Tensor, GridPlan]:
+        """The last states of the patches, window after window."""
         plan = plan_grids(self.shape, grids, rows.device)
         windows, images = (Segments.of(lengths, rows.device) for lengths in (plan.windows, plan.images))
         rows = rows.view(-1, PATCHES_PER_TOKEN, rows.shape[-1])[plan.order].flatten(0, 1)
         states = self.patch_embed(rows)
         for index, block in enumerate(self.blocks):
             states = block(states, plan.rotation, images if index in self.shape.fullatt_block_indexes else windows)
-        tokens: Tensor = self.merger(states)
-        return tokens[plan.inverse]
+        return states, plan

@@ -1,4 +1,4 @@
-"""Training under torchrun: `torchrun --nproc-per-node 8 -m moca_rag.train cpt|cl CONFIG [key=value ...]`."""
+"""Training under torchrun: `torchrun --nproc-per-node 8 -m moca_rag.train base|cpt|cl CONFIG [key=value ...]`."""
 
 import argparse
 import logging
@@ -7,7 +7,7 @@ import os
 from moca_rag.errors import MocaError
 from moca_rag.progress import SilentReporter
 
-from .runs import run_cl, run_cpt
+from .runs import run_base, run_cl, run_cpt
 
 
 class LogReporter(SilentReporter):
@@ -21,14 +21,14 @@ class LogReporter(SilentReporter):
 def main() -> int:
     """Run a stage on this rank; it logs instead of drawing. The exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=["cpt", "cl"])
+    parser.add_argument("stage", choices=["base", "cpt", "cl"])
     parser.add_argument("config")
     parser.add_argument("settings", nargs="*")
     parser.add_argument("--device")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        run = run_cpt if options.stage == "cpt" else run_cl
+        run = {"base": run_base, "cpt": run_cpt, "cl": run_cl}[options.stage]
         run(options.config, options.settings, LogReporter(), options.device)
     except MocaError as error:
         logging.error("moca: %s", error)

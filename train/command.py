@@ -1,4 +1,4 @@
-"""The commands `moca train cpt` and `moca train cl`, a config in, checkpoints out; `moca train plot`, logs in, a picture out."""
+"""The commands `moca train base`, `cpt` and `cl`, a config in, checkpoints out; `moca train plot`, logs in, a picture out."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +16,29 @@ DeviceOption = Annotated[
     str | None, typer.Option(metavar="cpu|cuda", help="Where to train (a GPU where there is one).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")]
+
+
+def base(
+    ctx: typer.Context,
+    config: ConfigArgument,
+    settings: SettingsArgument = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> RunReport:
+    """Stage zero: a model out of nothing learns to read composed pages, letter by letter, then to read them on.
+
+    Presets: tiny-read (crops; the vision tower alone) and tiny-base (whole pages; causal text layers as well). Documents
+    and fonts come from moca data corpus, the model from moca model new. The same command goes on from the newest checkpoint.
+
+    \b
+    Examples:
+      moca train base tiny-read model=./new documents=texts.jsonl.gz faces=fonts out=runs/read steps=2
+      moca train base tiny-base model=./new documents=texts.jsonl.gz faces=fonts out=runs/base batch_size=2 steps=1 --json
+    """
+    ctx.obj.as_json = as_json
+    from .runs import run_base
+
+    return run_base(config, settings or [], ctx.obj, device)
 
 
 def cpt(

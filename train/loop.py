@@ -277,10 +277,14 @@ class _Voice:
         "mlm_loss",
         "mae_loss",
         "masked_accuracy",
+        "letter_f1",
+        "token_accuracy",
         "accuracy",
         "gradient_norm",
         "held_out_loss",
         "held_out_accuracy",
+        "held_out_letter_f1",
+        "held_out_words_read",
     )
 
     def __init__(self, reporter: Reporter, step: int, num_steps: int) -> None:

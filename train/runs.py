@@ -16,11 +16,11 @@ from moca_rag.errors import ConfigError
 from moca_rag.locks import WriteLock
 from moca_rag.progress import Reporter
 
-from . import cl, cpt
+from . import base, cl, cpt
 from .checkpoints import list_checkpoints
 from .loop import Stage, train
 from .ranks import Ranks, join_ranks, leave_ranks
-from .settings import ClSettings, CptSettings, RunReport, RunSettings
+from .settings import BaseSettings, ClSettings, CptSettings, RunReport, RunSettings
 
 CONFIGS = Path(__file__).parent / "configs"
 # What may change from one start to the next of the same run: none of these touches a batch, a mask or a step.
@@ -40,6 +40,12 @@ def find_config(name: str, stage: str) -> Path:
         return preset
     known = ", ".join(sorted(path.stem for path in (CONFIGS / stage).glob("*.yaml")))
     raise ConfigError(f"there is no config {name!r} of stage {stage}: give a .yaml file or one of {known}")
+
+
+def run_base(config: str, words: list[str], reporter: Reporter, device: str | None = None) -> RunReport:
+    """Stage zero from a config and `key=value` words, to its end or a signal; see `BaseSettings`."""
+    settings = load_settings(BaseSettings(), find_config(config, "base"), words)
+    return _run(settings, base.open_stage, {"config": config, "words": words}, reporter, device)
 
 
 def run_cpt(config: str, words: list[str], reporter: Reporter, device: str | None = None) -> RunReport:

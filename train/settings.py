@@ -88,6 +88,33 @@ class ClSettings(RunSettings):
 
 
 @dataclass(frozen=True, slots=True)
+class BaseSettings(RunSettings):
+    """Stage zero: a model without knowledge learns to read composed pages, patch by patch, then to read them on."""
+
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    bidirectional: bool = False
+    documents: str = ""
+    """What is written on the pages, and `held_out_documents` on those to be judged by (`moca data corpus`)."""
+    faces: str = ""
+    """The folder of fonts; `held_out_faces` those that are never learnt."""
+    held_out_documents: str = ""
+    held_out_faces: str = ""
+    batch_size: int = 32
+    """Pages of a step, over all ranks."""
+    pack_tokens: int = 4096
+    """Visual and text tokens of one forward pass."""
+    pages: float = 0.0
+    """The share of whole pages with their text; the rest are crops, which only the vision tower reads."""
+    scans: float = 0.15
+    """The share of crops and pages that look scanned."""
+    letter_weight: float = 1.0
+    word_weight: float = 1.0
+    token_weight: float = 1.0
+    """The next token of a page's text, given its picture; only whole pages teach it."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """What a run came to: its folder, the newest checkpoint, steps done, the last figures."""
 
@@ -96,6 +123,38 @@ class RunReport:
     steps: int
     num_steps: int
     figures: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """The sizes of a new model, by the names of its config.json."""
+
+    vocab_size: int = 8192
+    hidden_size: int = 320
+    intermediate_size: int = 1024
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 5
+    num_key_value_heads: int = 1
+    vision_depth: int = 6
+    vision_hidden_size: int = 192
+    vision_intermediate_size: int = 768
+    vision_num_heads: int = 6
+    window_size: int = 112
+    fullatt_block_indexes: tuple[int, ...] = (4,)
+    min_pixels: int = 50_176
+    max_pixels: int = 521_360
+    max_tokens: int = 1536
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NewModel:
+    """What was made: its folder, its weights, its tokens and how many letters one of them stands for."""
+
+    folder: Path
+    num_parameters: int
+    num_tokens: int
+    letters_per_token: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +181,23 @@ class MiningReport:
     short: int
     skipped: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExamSettings:
+    """Which composed pages are asked for."""
+
+    pages: int = 2000
+    min_words: int = 60
+    scans: bool = False
+    """Whether all pages look scanned."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExamReport:
+    """What was written: the folder, its pages, its questions by kind."""
+
+    folder: Path
+    pages: int
+    questions: dict[str, int]

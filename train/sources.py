@@ -199,7 +199,10 @@ def _find_files(source: Source) -> tuple[str, list[Path]]:
     if not files and path.is_dir() and source.format == "auto":
         return "folder", [path]
     if not files and not path.exists():
-        raise ConfigError(f"{source.path} does not exist: give a file, a folder or a pattern of files")
+        raise ConfigError(
+            f"{source.path} does not exist: give a file, a folder or a pattern of files (`moca data prepare` makes rows of "
+            "data sets on the hub)"
+        )
     kinds = {kind or SUFFIXES.get(file.suffix.lower(), "") for file in files}
     if len(kinds) != 1 or not min(kinds):
         what = "holds nothing that can be read" if not files else "is no one kind of table"

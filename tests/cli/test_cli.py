@@ -9,6 +9,7 @@ from moca_rag.cli.main import COMMANDS, run
 from PIL import Image
 
 from tests.fakes import write_pdf
+from tests.small_datasets import write_paper_sets
 from tests.small_mmeb import colour_rows, write_mmeb
 from tests.small_model import write_small_model
 from tests.toy_vidore import write_by_language, write_plain
@@ -53,6 +54,8 @@ def test_every_help_has_two_examples_that_run(place: Path, capsys: pytest.Captur
     if name in ("train cpt", "train cl", "data mine"):
         write_small_model(place / "model")
         assert ask(capsys, "data", "from-pdfs", "pdfs", "rows", "--held-out", "0")[0] == 0
+    if name == "data prepare":
+        write_paper_sets(place / "datasets")
     if name == "train plot":
         for run_name in ("cpt", "without-mae"):
             log = place / "runs" / run_name / "log.jsonl"

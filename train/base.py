@@ -1,0 +1,237 @@
+"""Stage zero: a model that knows nothing learns to read, and becomes the causal vision-language model that stage one takes.
+
+moca train base CONFIG [key=value ...]
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moca_rag.checkpoint import Checkpoint, find_checkpoint, read_settings, read_values
+from moca_rag.costs import count_flops
+from moca_rag.errors import ConfigError
+from moca_rag.inputs import BLOCK, SequenceBuilder, TokenSequence, load_tokenizer
+from moca_rag.records import PixelBudget
+from moca_rag.shapes import read_shape
+
+from .checkpoints import find_newest, read_tensors
+from .lessons import LessonRates, Lessons
+from .letters import Lesson, code_words
+from .loop import Batch, Place
+from .ranks import Ranks, shard
+from .reader import LessonPack, Reader
+from .settings import BaseSettings
+from .stage import compute_half, list_layers, load_trainable, write_model
+
+HELD_OUT_LESSONS = 64
+NUM_CHOICES = 1000  # words among which one must be named rightly
+# Pages come in the size at which they are to be seen.
+ANY_SIZE = PixelBudget(min_pixels=BLOCK**2, max_pixels=10_000 * BLOCK**2)
+
+Row = tuple[TokenSequence, Lesson]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """This rank's packs of a batch, and what its losses are means over: patches, visual tokens, tokens to be guessed."""
+
+    packs: tuple[LessonPack, ...]
+    num_patches: int
+    num_guessed: int
+    num_tokens: int
+    flops: int
+
+
+class BaseStage:
+    """What the loop asks of stage zero."""
+
+    def __init__(
+        self, settings: BaseSettings, checkpoint: Checkpoint, ranks: Ranks, lessons: Lessons, held_out: Lessons | None
+    ) -> None:
+        """`lessons` are to learn from, `held_out` to be judged by."""
+        self._settings, self._checkpoint, self._ranks = settings, checkpoint, ranks
+        self._lessons, self._held_out = lessons, held_out
+        self._module = self._make_module()
+
+    @property
+    def module(self) -> Reader:
+        """The backbone and the heads of the lessons."""
+        return self._module
+
+    @property
+    def num_steps(self) -> int:
+        """As set: lessons have no end."""
+        if not self._settings.steps:
+            raise ConfigError("lessons have no end: set steps=N")
+        return self._settings.steps
+
+    def take(self, place: Place) -> Batch:
+        """The next numbers."""
+        end = place.used + self._settings.batch_size
+        return Batch(tuple(range(place.used, end)), 0, Place(0, end))
+
+    def prepare(self, batch: Batch) -> Work:
+        """This rank's pages, composed and packed."""
+        rows = [self._lessons.build(number) for number in batch.rows[self._ranks.rank :: self._ranks.number]]
+        return self._pack(rows)
+
+    def run(self, prepared: Work) -> dict[str, float]:
+        """Forward and backward; the losses are means over the patches and tokens of the global batch."""
+        counts = self._ranks.add_up({"patches": prepared.num_patches, "guessed": prepared.num_guessed})
+        return self._add_up(prepared, counts, learn=True)
+
+    def figures(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Losses as means, letters as F1 per patch, and what was worked through."""
+        settings, cells = self._settings, max(sums["patches"] / 4, 1)
+        found = {
+            "letter_loss": sums["letters"] / max(sums["patches"], 1),
+            "word_loss": sums["words"] / cells,
+            "token_loss": sums["tokens_loss"] / max(sums["guessed"], 1),
+        }
+        weights = (settings.letter_weight, settings.word_weight, settings.token_weight)
+        return {
+            "loss": sum(weight * loss for weight, loss in zip(weights, found.values(), strict=True)),
+            **found,
+            "letter_f1": 2 * sums["hits"] / max(sums["named"] + sums["there"], 1),
+            **({"token_accuracy": sums["right"] / sums["guessed"]} if sums["guessed"] else {}),
+            **({"words_read": sums["words_read"] / sums["words_there"]} if sums.get("words_there") else {}),
+            "tokens": sums["tokens"],
+            "flops": sums["flops"],
+        }
+
+    def judge(self) -> dict[str, float]:
+        """The sums of `run` over held-out pages, and how many words are named rightly among a thousand."""
+        if self._held_out is None:
+            return {}
+        numbers = range(self._ranks.rank, HELD_OUT_LESSONS, self._ranks.number)
+        work = self._pack([self._held_out.build(number) for number in numbers])
+        choices = sorted({word for pack in work.packs for word in pack.words})
+        choices = choices[:: max(1, len(choices) // NUM_CHOICES)]
+        with torch.no_grad():
+            sums = self._add_up(work, {"patches": 1.0, "guessed": 1.0}, learn=False)
+            counts = [count_words(self._module.name_words(pack).cpu(), pack, choices) for pack in work.packs]
+        sums["words_read"], sums["words_there"] = (float(sum(part)) for part in zip(*counts, strict=True))
+        return sums
+
+    def show(self, step: int, done: bool) -> None:
+        """Nothing: what a reader makes of a page is in its figures."""
+
+    def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The backbone; the heads of the lessons come back."""
+        model = {
+            name.removeprefix("backbone."): tensor for name, tensor in weights.items() if name.startswith("backbone.")
+        }
+        write_model(folder, model, self._checkpoint, self._settings, read_settings(self._checkpoint))
+        return {name: tensor for name, tensor in weights.items() if not name.startswith("backbone.")}
+
+    def fingerprint(self) -> str:
+        """A hash of the pages' texts and faces."""
+        return self._lessons.fingerprint()
+
+    def name_rows(self, batch: Batch) -> str:
+        """The numbers of the lessons."""
+        return f"the lessons {batch.rows[0]:,} to {batch.rows[-1]:,}"
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _add_up(self, work: Work, counts: Mapping[str, float], *, learn: bool) -> dict[str, float]:
+        names = ("letters", "words", "tokens_loss", "right", "hits", "named", "there")
+        sums = dict.fromkeys(names, 0.0)
+        for pack in work.packs:
+            read = self._module(pack)
+            if learn:
+                torch.autograd.backward(self._total(read.letters, read.words, read.tokens, counts) * self._ranks.number)
+            found = (
+                read.letters.item(),
+                read.words.item(),
+                read.tokens.item(),
+                read.right.item(),
+                *read.found.tolist(),
+            )
+            sums = {name: sums[name] + value for name, value in zip(names, found, strict=True)}
+        own = {"patches": work.num_patches, "guessed": work.num_guessed}
+        return sums | own | {"tokens": work.num_tokens, "flops": (3 if learn else 1) * work.flops}
+
+    def _total(self, letters: Tensor, words: Tensor, tokens: Tensor, counts: Mapping[str, float]) -> Tensor:
+        settings = self._settings
+        read = settings.letter_weight * letters / max(counts["patches"], 1)
+        named = settings.word_weight * words / max(counts["patches"] / 4, 1)
+        return read + named + settings.token_weight * tokens / max(counts["guessed"], 1)
+
+    def _pack(self, rows: Sequence[Row]) -> Work:
+        """Rows of like length together, so that equal crops go through attention in one call."""
+        packs: list[list[Row]] = []
+        size = 0
+        for row in sorted(rows, key=lambda row: len(row[0].ids)):
+            length = len(row[0].ids)
+            if not packs or size + length > self._settings.pack_tokens:
+                packs.append([])
+                size = 0
+            packs[-1].append(row)
+            size += length
+        lengths = [len(sequence.ids) for sequence, _ in rows]
+        pictures = [len(sequence.patches) // 4 + 2 for sequence, _ in rows]
+        reads_on = self._module.reads_on
+        return Work(
+            packs=tuple(LessonPack.of(pack) for pack in packs),
+            num_patches=sum(len(sequence.patches) for sequence, _ in rows),
+            num_guessed=sum(length - picture for length, picture in zip(lengths, pictures, strict=True))
+            if reads_on
+            else 0,
+            num_tokens=sum(lengths),
+            flops=sum(
+                count_flops(self._shape, len(sequence.ids) if reads_on else 0, sequence.grids) for sequence, _ in rows
+            ),
+        )
+
+    def _make_module(self) -> Reader:
+        torch.manual_seed(self._settings.seed)
+        backbone = load_trainable(self._checkpoint, self._settings, self._ranks)
+        self._shape = backbone.shape
+        module = Reader(backbone, reads_on=self._settings.pages > 0)
+        newest = find_newest(Path(self._settings.out))
+        if newest is not None:
+            module.load_state_dict(read_tensors(newest, "heads"), strict=False)
+        module.to(self._ranks.device)
+        if not module.reads_on:
+            backbone.language_model.requires_grad_(False)
+        compute_half(module, self._settings, self._ranks)
+        shard(module, list_layers(backbone), self._ranks)
+        return module
+
+
+def count_words(codes: Tensor, pack: LessonPack, choices: Sequence[str]) -> tuple[int, int]:
+    """How many words are named rightly, of how many: among the best choices of their cell, as many as words are in it."""
+    table = torch.from_numpy(code_words(choices))
+    places = {word: place for place, word in enumerate(choices)}
+    right = there = 0
+    for cell in sorted(set(pack.cells.tolist())):
+        words = [pack.words[number] for number in np.flatnonzero(pack.cells.numpy() == cell)]
+        wanted = {places[word] for word in words if word in places}
+        best = set((table @ codes[cell]).topk(len(set(words))).indices.tolist())
+        right, there = right + len(wanted & best), there + len(wanted)
+    return right, there
+
+
+def open_stage(settings: BaseSettings, ranks: Ranks) -> BaseStage:
+    """The stage, from the run's newest checkpoint where there is one, else from the model that was named."""
+    newest = find_newest(Path(settings.out))
+    if not settings.model:
+        raise ConfigError("no model to start from: set model=FOLDER, made by moca model new")
+    if not settings.documents or not settings.faces:
+        raise ConfigError("no pages to read: set documents=FILE and faces=FOLDER, made by moca data corpus")
+    found = find_checkpoint(str(newest.folder) if newest is not None else settings.model)
+    tokens = read_shape(found.folder / "config.json", read_values(found)).tokens
+    tokenizer = load_tokenizer(found.file("tokenizer.json"))
+    builder = SequenceBuilder(tokenizer, tokens, ANY_SIZE, settings.max_tokens, tells=False)
+    rates = LessonRates(settings.pages, settings.scans)
+    lessons = Lessons.open(Path(settings.documents), Path(settings.faces), builder, rates, settings.seed)
+    held_out = None
+    if settings.held_out_documents:
+        faces = Path(settings.held_out_faces or settings.faces)
+        held_out = Lessons.open(Path(settings.held_out_documents), faces, builder, rates, settings.seed + 1)
+    return BaseStage(settings, found, ranks, lessons, held_out)

@@ -1,0 +1,88 @@
+"""Where lessons in reading come from: crops and pages composed of documents, each by its number alone."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from moca_rag.errors import ConfigError
+from moca_rag.inputs import SequenceBuilder, TokenSequence
+from moca_rag.records import Pixels
+
+from .canvas import ComposedPage
+from .compose import compose_crop, compose_page
+from .corruption import derive_seed
+from .documents import PageText, read_documents
+from .faces import Faces
+from .letters import Lesson, read_lesson
+from .scanning import scan_page
+
+CROP_WORDS = 400  # more than a crop of the smallest type holds
+STRANGE_RATE = 0.15  # of a crop's words are made up: a reader must not lean on words that it knows
+
+
+@dataclass(frozen=True, slots=True)
+class LessonRates:
+    """What is drawn: the share of whole pages, that of what looks scanned, and the size of crops in pixels."""
+
+    pages: float = 0.0
+    scans: float = 0.15
+    crop_width: int = 448
+    crop_height: int = 112
+
+
+class Lessons:
+    """An endless supply of pages to read; number and seed decide all of each."""
+
+    def __init__(
+        self, pages: Sequence[PageText], faces: Faces, builder: SequenceBuilder, rates: LessonRates, seed: int
+    ) -> None:
+        self._pages, self._faces, self._builder, self._rates, self._seed = pages, faces, builder, rates, seed
+        self._sources: list[Path] = []
+
+    @classmethod
+    def open(cls, documents: Path, faces: Path, builder: SequenceBuilder, rates: LessonRates, seed: int) -> Self:
+        """Documents as `moca data corpus` wrote them, and a folder of fonts. Raises ConfigError where they are none."""
+        pages = [page for document in read_documents(documents) for page in document.pages if page.num_words]
+        if not pages:
+            raise ConfigError(f"{documents} holds no page with words: make another with moca data corpus")
+        lessons = cls(pages, Faces.open(faces), builder, rates, seed)
+        lessons._sources = [documents, *sorted(path for path in faces.rglob("*") if path.is_file())]
+        return lessons
+
+    def build(self, number: int) -> tuple[TokenSequence, Lesson]:
+        """A page as a sequence and as a lesson: a crop is a picture alone, a whole page is followed by its text."""
+        rng = np.random.default_rng(derive_seed(self._seed, number, "lesson"))
+        whole = rng.random() < self._rates.pages
+        page = self._compose_page(rng) if whole else self._compose_crop(rng)
+        if rng.random() < self._rates.scans:
+            page = scan_page(page, rng)
+        parts: list[str | Pixels] = [page.pixels, "\n" + page.text] if whole else [page.pixels]
+        return self._builder.build(parts), read_lesson(page)
+
+    def fingerprint(self) -> str:
+        """A hash of the documents and the faces, their bytes alone."""
+        digest = hashlib.blake2b(repr(self._rates).encode(), digest_size=16)
+        for path in self._sources:
+            digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+        return digest.hexdigest()
+
+    def _compose_page(self, rng: np.random.Generator) -> ComposedPage:
+        return compose_page(self._pages[int(rng.integers(len(self._pages)))].blocks, self._faces, rng)
+
+    def _compose_crop(self, rng: np.random.Generator) -> ComposedPage:
+        return compose_crop(self._draw_words(rng), self._faces, rng, self._rates.crop_width, self._rates.crop_height)
+
+    def _draw_words(self, rng: np.random.Generator) -> list[str]:
+        """Words as they follow each other somewhere on a page, some with their letters thrown about."""
+        words: list[str] = []
+        while len(words) < CROP_WORDS:
+            page = self._pages[int(rng.integers(len(self._pages)))]
+            text = " ".join(block.text for block in page.blocks).split()
+            start = int(rng.integers(max(1, len(text) - 20)))
+            words += text[start : start + 100]
+        strange = rng.random(len(words)) < STRANGE_RATE
+        return ["".join(rng.permutation(list(word))) if odd else word for word, odd in zip(words, strange, strict=True)]
