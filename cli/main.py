@@ -109,6 +109,11 @@ COMMANDS = {
         "moca_rag.cli.data:show_prepared",
         "Build the paper's mix of published data sets as local rows.",
     ),
+    "data exam": Command(
+        "moca_rag.cli.exam:exam",
+        "moca_rag.cli.exam:show_exam",
+        "Compose pages with questions, to judge a model by.",
+    ),
     "data mine": Command(
         "moca_rag.cli.data:mine",
         "moca_rag.cli.data:show_mined",

@@ -4,7 +4,7 @@ moca train base CONFIG [key=value ...]
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,12 @@ from torch import Tensor
 from moca_rag.checkpoint import Checkpoint, find_checkpoint, read_settings, read_values
 from moca_rag.costs import count_flops
 from moca_rag.errors import ConfigError
-from moca_rag.inputs import BLOCK, SequenceBuilder, TokenSequence, load_tokenizer
-from moca_rag.records import PixelBudget
 from moca_rag.shapes import read_shape
 
 from .checkpoints import find_newest, read_tensors
-from .lessons import LessonRates, Lessons
-from .letters import Lesson, code_words
+from .crew import Crew
+from .lessons import LessonRates, LessonSupply, Row, open_lessons
+from .letters import code_words
 from .loop import Batch, Place
 from .ranks import Ranks, shard
 from .reader import LessonPack, Reader
@@ -29,10 +28,6 @@ from .stage import compute_half, list_layers, load_trainable, write_model
 
 HELD_OUT_LESSONS = 64
 NUM_CHOICES = 1000  # words among which one must be named rightly
-# Pages come in the size at which they are to be seen.
-ANY_SIZE = PixelBudget(min_pixels=BLOCK**2, max_pixels=10_000 * BLOCK**2)
-
-Row = tuple[TokenSequence, Lesson]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,11 +45,17 @@ class BaseStage:
     """What the loop asks of stage zero."""
 
     def __init__(
-        self, settings: BaseSettings, checkpoint: Checkpoint, ranks: Ranks, lessons: Lessons, held_out: Lessons | None
+        self,
+        settings: BaseSettings,
+        checkpoint: Checkpoint,
+        ranks: Ranks,
+        lessons: LessonSupply,
+        held_out: LessonSupply | None,
     ) -> None:
         """`lessons` are to learn from, `held_out` to be judged by."""
         self._settings, self._checkpoint, self._ranks = settings, checkpoint, ranks
         self._lessons, self._held_out = lessons, held_out
+        self._crew = Crew(settings.workers, open_lessons, lessons)
         self._module = self._make_module()
 
     @property
@@ -76,8 +77,7 @@ class BaseStage:
 
     def prepare(self, batch: Batch) -> Work:
         """This rank's pages, composed and packed."""
-        rows = [self._lessons.build(number) for number in batch.rows[self._ranks.rank :: self._ranks.number]]
-        return self._pack(rows)
+        return self._pack(self._crew.build(batch.rows[self._ranks.rank :: self._ranks.number]))
 
     def run(self, prepared: Work) -> dict[str, float]:
         """Forward and backward; the losses are means over the patches and tokens of the global batch."""
@@ -108,7 +108,7 @@ class BaseStage:
         if self._held_out is None:
             return {}
         numbers = range(self._ranks.rank, HELD_OUT_LESSONS, self._ranks.number)
-        work = self._pack([self._held_out.build(number) for number in numbers])
+        work = self._pack(list(map(open_lessons(self._held_out), numbers)))
         choices = sorted({word for pack in work.packs for word in pack.words})
         choices = choices[:: max(1, len(choices) // NUM_CHOICES)]
         with torch.no_grad():
@@ -225,13 +225,18 @@ def open_stage(settings: BaseSettings, ranks: Ranks) -> BaseStage:
     if not settings.documents or not settings.faces:
         raise ConfigError("no pages to read: set documents=FILE and faces=FOLDER, made by moca data corpus")
     found = find_checkpoint(str(newest.folder) if newest is not None else settings.model)
-    tokens = read_shape(found.folder / "config.json", read_values(found)).tokens
-    tokenizer = load_tokenizer(found.file("tokenizer.json"))
-    builder = SequenceBuilder(tokenizer, tokens, ANY_SIZE, settings.max_tokens, tells=False)
-    rates = LessonRates(settings.pages, settings.scans)
-    lessons = Lessons.open(Path(settings.documents), Path(settings.faces), builder, rates, settings.seed)
+    shape = read_shape(found.folder / "config.json", read_values(found))
+    lessons = LessonSupply(
+        documents=Path(settings.documents),
+        faces=Path(settings.faces),
+        tokenizer=found.file("tokenizer.json"),
+        tokens=shape.tokens,
+        max_tokens=settings.max_tokens,
+        rates=LessonRates(settings.pages, settings.scans),
+        seed=settings.seed,
+    )
     held_out = None
     if settings.held_out_documents:
         faces = Path(settings.held_out_faces or settings.faces)
-        held_out = Lessons.open(Path(settings.held_out_documents), faces, builder, rates, settings.seed + 1)
+        held_out = replace(lessons, documents=Path(settings.held_out_documents), faces=faces, seed=settings.seed + 1)
     return BaseStage(settings, found, ranks, lessons, held_out)

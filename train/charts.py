@@ -95,7 +95,7 @@ def set_chart(invention: Invention, style: PageStyle, face: Face, width: float, 
         has_grid=rng.random() < 0.6,
         has_values=rng.random() < 0.3,
     )
-    return [Strip(height, partial(_draw_chart, chart, width, height), gap=0.7 * style.body.leading, binds=True)]
+    return [Strip(height, partial(draw_chart, chart, width, height), gap=0.7 * style.body.leading, binds=True)]
 
 
 def _draw_figures(rng: np.random.Generator, num_series: int, num_categories: int, scale: float) -> Floats:
@@ -105,7 +105,8 @@ def _draw_figures(rng: np.random.Generator, num_series: int, num_categories: int
     return np.asarray(scale * figures.clip(0.02), np.float32)
 
 
-def _draw_chart(chart: Chart, width: float, height: float, canvas: Canvas, left: float, top: float) -> None:
+def draw_chart(chart: Chart, width: float, height: float, canvas: Canvas, left: float, top: float) -> None:
+    """Draw a chart from this corner on: its title, then its legend, axes and figures."""
     size = chart.size
     pen = LabelPen(canvas, chart.face, size, chart.ink)
     right, bottom = left + width, top + height

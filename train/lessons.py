@@ -1,25 +1,29 @@
 """Where lessons in reading come from: crops and pages composed of documents, each by its number alone."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
 from moca_rag.errors import ConfigError
-from moca_rag.inputs import SequenceBuilder, TokenSequence
-from moca_rag.records import Pixels
+from moca_rag.inputs import BLOCK, SequenceBuilder, TokenSequence, load_tokenizer
+from moca_rag.records import PixelBudget, Pixels
+from moca_rag.shapes import VisionTokens
 
 from .canvas import ComposedPage
 from .compose import compose_crop, compose_page
 from .corruption import derive_seed
-from .documents import PageText, read_documents
+from .documents import read_documents
 from .faces import Faces
 from .letters import Lesson, read_lesson
 from .scanning import scan_page
 
+Row = tuple[TokenSequence, Lesson]
+
+# Pages come in the size at which they are to be seen.
+ANY_SIZE = PixelBudget(min_pixels=BLOCK**2, max_pixels=10_000 * BLOCK**2)
 CROP_WORDS = 400  # more than a crop of the smallest type holds
 STRANGE_RATE = 0.15  # of a crop's words are made up: a reader must not lean on words that it knows
 
@@ -34,26 +38,45 @@ class LessonRates:
     crop_height: int = 112
 
 
+@dataclass(frozen=True, slots=True)
+class LessonSupply:
+    """What lessons are made of: documents of `moca data corpus`, a folder of fonts, a model's way to count tokens."""
+
+    documents: Path
+    faces: Path
+    tokenizer: Path
+    tokens: VisionTokens
+    max_tokens: int
+    rates: LessonRates
+    seed: int
+
+    def fingerprint(self) -> str:
+        """A hash of the bytes of documents and fonts."""
+        digest = hashlib.blake2b(repr(self.rates).encode(), digest_size=16)
+        for path in [self.documents, *sorted(path for path in self.faces.rglob("*") if path.is_file())]:
+            digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+        return digest.hexdigest()
+
+
+def open_lessons(supply: LessonSupply) -> Callable[[int], Row]:
+    """What builds a lesson by its number."""
+    return Lessons(supply).build
+
+
 class Lessons:
     """An endless supply of pages to read; number and seed decide all of each."""
 
-    def __init__(
-        self, pages: Sequence[PageText], faces: Faces, builder: SequenceBuilder, rates: LessonRates, seed: int
-    ) -> None:
-        self._pages, self._faces, self._builder, self._rates, self._seed = pages, faces, builder, rates, seed
-        self._sources: list[Path] = []
+    def __init__(self, supply: LessonSupply) -> None:
+        """Raises ConfigError where the documents or fonts are none."""
+        documents = read_documents(supply.documents)
+        self._pages = [page for document in documents for page in document.pages if page.num_words]
+        if not self._pages:
+            raise ConfigError(f"{supply.documents} holds no page with words: make another with moca data corpus")
+        self._faces, self._rates, self._seed = Faces.open(supply.faces), supply.rates, supply.seed
+        tokenizer = load_tokenizer(supply.tokenizer)
+        self._builder = SequenceBuilder(tokenizer, supply.tokens, ANY_SIZE, supply.max_tokens, tells=False)
 
-    @classmethod
-    def open(cls, documents: Path, faces: Path, builder: SequenceBuilder, rates: LessonRates, seed: int) -> Self:
-        """Documents as `moca data corpus` wrote them, and a folder of fonts. Raises ConfigError where they are none."""
-        pages = [page for document in read_documents(documents) for page in document.pages if page.num_words]
-        if not pages:
-            raise ConfigError(f"{documents} holds no page with words: make another with moca data corpus")
-        lessons = cls(pages, Faces.open(faces), builder, rates, seed)
-        lessons._sources = [documents, *sorted(path for path in faces.rglob("*") if path.is_file())]
-        return lessons
-
-    def build(self, number: int) -> tuple[TokenSequence, Lesson]:
+    def build(self, number: int) -> Row:
         """A page as a sequence and as a lesson: a crop is a picture alone, a whole page is followed by its text."""
         rng = np.random.default_rng(derive_seed(self._seed, number, "lesson"))
         whole = rng.random() < self._rates.pages
@@ -62,13 +85,6 @@ class Lessons:
             page = scan_page(page, rng)
         parts: list[str | Pixels] = [page.pixels, "\n" + page.text] if whole else [page.pixels]
         return self._builder.build(parts), read_lesson(page)
-
-    def fingerprint(self) -> str:
-        """A hash of the documents and the faces, their bytes alone."""
-        digest = hashlib.blake2b(repr(self._rates).encode(), digest_size=16)
-        for path in self._sources:
-            digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
-        return digest.hexdigest()
 
     def _compose_page(self, rng: np.random.Generator) -> ComposedPage:
         return compose_page(self._pages[int(rng.integers(len(self._pages)))].blocks, self._faces, rng)

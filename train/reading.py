@@ -3,11 +3,13 @@
 import multiprocessing
 import queue
 import resource
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
@@ -67,9 +69,10 @@ class Readers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for child in self._children:
-            child.stop()  # a thread that waits for it sees its end
-        self._threads.shutdown(cancel_futures=True)
+            child.stop(for_ever=True)  # the thread that waits for it sees its end
+        self._threads.shutdown()
 
 
 class _Child:
@@ -78,13 +81,15 @@ class _Child:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._context = multiprocessing.get_context("spawn")
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._lock = threading.Lock()  # it is started by one thread, and stopped by another where the run ends early
+        self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
+        self._closed = False
 
     def read(self, reading: Reading) -> list[PageText] | DocumentError:
         """The pages of one reading, or why there are none."""
-        pipe = self._pipe or self._start()
         try:
+            pipe = self._pipe or self._start()
             pipe.send(reading)
             if not pipe.poll(self._seconds):
                 self.stop()
@@ -96,19 +101,23 @@ class _Child:
         return DocumentError(answer, "broken") if isinstance(answer, str) else answer
 
     def _start(self) -> Connection:
-        self._pipe, theirs = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
-        return self._pipe
+        with self._lock:
+            if self._closed:
+                raise EOFError
+            self._pipe, theirs = self._context.Pipe()
+            self._process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
+            self._process.start()
+            theirs.close()
+            return self._pipe
 
-    def stop(self) -> None:
+    def stop(self, *, for_ever: bool = False) -> None:
         """End the process, in the middle of its work too."""
-        process, pipe, self._process, self._pipe = self._process, self._pipe, None, None
+        with self._lock:
+            self._closed |= for_ever
+            process, pipe, self._process, self._pipe = self._process, self._pipe, None, None
         if process is not None and pipe is not None:
             process.kill()
             process.join()
-            process.close()
             pipe.close()
 
 

@@ -112,6 +112,8 @@ class BaseSettings(RunSettings):
     word_weight: float = 1.0
     token_weight: float = 1.0
     """The next token of a page's text, given its picture; only whole pages teach it."""
+    workers: int = 0
+    """Processes that compose pages, for each rank; 0 composes in the rank's own, while it computes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ from moca_rag.cli.main import COMMANDS, run
 from PIL import Image
 
 from tests.fakes import write_pdf
+from tests.fonts import write_fonts
 from tests.small_datasets import write_paper_sets
+from tests.small_documents import write_small_documents
 from tests.small_mmeb import colour_rows, write_mmeb
 from tests.small_model import write_small_model
 from tests.toy_vidore import write_by_language, write_plain
@@ -54,6 +56,13 @@ def test_every_help_has_two_examples_that_run(place: Path, capsys: pytest.Captur
     if name in ("train cpt", "train cl", "data mine"):
         write_small_model(place / "model")
         assert ask(capsys, "data", "from-pdfs", "pdfs", "rows", "--held-out", "0")[0] == 0
+    if name in ("model new", "train base", "data exam"):
+        write_small_documents(place / "texts.jsonl.gz")
+        (place / "fonts").mkdir()
+        write_fonts(place / "fonts")
+        (place / "sizes.yaml").write_text("vocab_size: 400\nnum_hidden_layers: 2\n")
+    if name == "train base":
+        write_small_model(place / "new")
     if name == "data prepare":
         write_paper_sets(place / "datasets")
     if name == "train plot":

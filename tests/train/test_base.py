@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from moca_rag.train.base import count_words
-from moca_rag.train.lessons import LessonRates, Lessons
+from moca_rag.train.lessons import LessonRates, LessonSupply, open_lessons
 from moca_rag.train.letters import code_words
 from moca_rag.train.reader import LessonPack
 from moca_rag.train.runs import CONFIGS, find_config, run_base
@@ -16,10 +16,10 @@ from moca_rag.train.settings import RunReport
 
 from moca_rag.checkpoint import read_card
 from moca_rag.errors import ConfigError
-from moca_rag.inputs import Pack, SequenceBuilder, load_tokenizer
+from moca_rag.inputs import Pack
 from moca_rag.progress import SilentReporter
 from tests.fonts import write_fonts
-from tests.packs import SMALL, load
+from tests.packs import load
 from tests.small_documents import write_small_documents
 
 
@@ -75,21 +75,26 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(model: Path, suppl
 
 
 def test_a_lesson_is_made_of_its_number_and_seed_alone(model: Path, supply: Path) -> None:
-    tokens = load(model).shape.tokens
-    builder = SequenceBuilder(load_tokenizer(model / "tokenizer.json"), tokens, SMALL, 2048, tells=False)
+    tokens, words = load(model).shape.tokens, model / "tokenizer.json"
 
-    def make(seed: int, rates: LessonRates) -> Lessons:
-        return Lessons.open(supply / "texts.jsonl.gz", supply / "fonts", builder, rates, seed)
+    def make(seed: int, rates: LessonRates) -> LessonSupply:
+        return LessonSupply(supply / "texts.jsonl.gz", supply / "fonts", words, tokens, 1024, rates, seed)
 
     for rates in (LessonRates(), LessonRates(pages=1.0, scans=0.5)):
-        one, two, other = make(0, rates), make(0, rates), make(1, rates)
-        assert one.fingerprint() == two.fingerprint()
-        two.build(7)
+        one, two, other = (open_lessons(make(seed, rates)) for seed in (0, 0, 1))
+        two(7)
         for number in (3, 0):
-            left, right, strange = one.build(number), two.build(number), other.build(number)
+            left, right, strange = one(number), two(number), other(number)
             assert np.array_equal(left[0].patches, right[0].patches) and left[1].words == right[1].words
             assert not np.array_equal(left[0].patches, strange[0].patches)
+    assert make(0, LessonRates()).fingerprint() == make(1, LessonRates()).fingerprint()
     assert make(0, LessonRates()).fingerprint() != make(0, LessonRates(scans=1.0)).fingerprint()
+
+
+def test_a_crew_builds_what_one_process_builds(model: Path, supply: Path, tmp_path: Path) -> None:
+    for number in (0, 2):
+        run(model, supply, tmp_path / str(number), "steps=2", f"workers={number}")
+    assert [line["loss"] for line in log(tmp_path / "0")] == [line["loss"] for line in log(tmp_path / "2")]
 
 
 def test_words_count_as_read_where_their_codes_come_first_in_their_cell() -> None:

@@ -57,6 +57,15 @@ def test_a_word_is_set_letter_by_letter_at_its_pens(face: Face) -> None:
     assert top - 1 <= rows.min() and rows.max() + 1 <= bottom + 1
 
 
+def test_type_grows_by_quarters_of_a_pixel(face: Face) -> None:
+    inks = []
+    for size in (10.0, 10.25, 10.5):
+        canvas = Canvas(224, 28, WHITE)
+        canvas.write([face.shape("Harbourmasters")], [10], 20, size, BLACK)
+        inks.append(darkness(canvas.finish("")).sum())
+    assert inks[1] / inks[0] == pytest.approx(1.05, abs=0.035) and inks[2] / inks[0] == pytest.approx(1.10, abs=0.035)
+
+
 def test_an_upward_line_is_the_level_one_turned_against_the_clock(face: Face) -> None:
     level, upward = Canvas(112, 112, WHITE), Canvas(112, 112, WHITE)
     pieces = [face.shape(word) for word in ("Tons", "sold")]

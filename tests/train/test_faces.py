@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from moca_rag.train.faces import Faces, group_families
+from PIL import ImageFont
 
 from moca_rag.errors import ConfigError
 from tests.fonts import write_fonts
@@ -62,8 +63,16 @@ def test_letters_without_a_glyph_and_scripts_that_need_shaping_are_left_out_of_a
     face = faces.text[0].regular
     assert face.shape("a漢b\u0301c\u200bd").text == "abcd"
     assert face.shape("שלום").text == ""
+    assert face.shape("co\u00adoperate").text == "cooperate"  # a soft hyphen, for which there is a glyph
     assert face.has("é€§") and not face.has("\ue000")
     assert face.shape("漢").pens == (0.0,)
+
+
+def test_the_box_that_stands_for_a_missing_glyph_is_never_set(tmp_path: Path) -> None:
+    font = ImageFont.load_default(20)
+    assert font.getbbox("漢")[2] > 5  # it draws that box, and so does not just leave the letter blank
+    (tmp_path / "default.ttf").write_bytes(font.font_bytes)
+    assert Faces.open(tmp_path).proportional[0].regular.shape("a漢b").text == "ab"
 
 
 def test_pens_add_up_the_advances_that_the_font_states(faces: Faces) -> None:
