@@ -1,6 +1,7 @@
 """The command `moca data corpus`: packages of documentation become documents and fonts to train a small model on."""
 
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
 
@@ -56,10 +57,12 @@ def show_corpus(terminal: Terminal, report: CorpusReport) -> int:
         terminal.out.print(
             f"{name:<6} {text}, {split.size / 1e6:,.1f} MB, {count(split.fonts, 'font')}", soft_wrap=True
         )
-        families = ", ".join(f"{family} {pages:,}" for family, pages in split.families.most_common())
+        families = ", ".join(
+            f"{family} {pages:,}" for family, pages in sorted(split.families.items(), key=itemgetter(1), reverse=True)
+        )
         terminal.out.print(Text(f"       {families}"), soft_wrap=True)
     if report.dropped:
-        left_out = ", ".join(f"{number:,} {reason}" for reason, number in report.dropped.most_common())
+        left_out = ", ".join(f"{number:,} {reason}" for reason, number in report.dropped.items())
         terminal.out.print(f"left out: {left_out}", style="yellow")
     for failure in report.failed[:MAX_FAILURES]:
         line = f"{failure.path}: {failure.reason} ({failure.code})"

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from .reading import Readers, Reading, ReadKind
 from .screening import Sieve, is_english
 
 COLUMNS = ("package", "version", "sha256", "family", "split", "documents", "pages", "fonts")
+MAX_CODE = 0.5  # of a page's words
 
 
 class _Source(NamedTuple):
@@ -75,6 +77,7 @@ class _Run:
         self._readers = readers
         self._reporter = reporter
         self._report = CorpusReport(folder, {split: SplitCount() for split in SPLITS})
+        self._dropped: Counter[str] = Counter()
         self._sieve = Sieve(settings.near)
         self._seen_files: set[bytes] = set()
         self._rows: list[dict[str, str | int]] = []
@@ -98,6 +101,7 @@ class _Run:
             table = csv.DictWriter(file, COLUMNS, restval=0, dialect="excel-tab", lineterminator="\n")
             table.writeheader()
             table.writerows(self._rows)
+        self._report.dropped = dict(self._dropped.most_common())
         if not any(count.pages for count in self._report.splits.values()):
             raise ConfigError(f"no page is left of {len(settings.packages)} packages: lower min_words, or name others")
         return self._report
@@ -126,20 +130,21 @@ class _Run:
                     count.words += sum(page.num_words for page in kept)
             count.documents += documents
             count.pages += pages
-            count.kinds[wanted.read] += pages
-            count.families[family] += pages
+            for table, key in ((count.kinds, wanted.read), (count.families, family)):
+                table[key] = table.get(key, 0) + pages
             self._note(package, family, split, documents=documents, pages=pages)
 
     def _read_package(self, wanted: TextPackage, folder: Path) -> Iterator[tuple[str, tuple[PageText, ...]]]:
         """The documents of a package in an order of chance, up to its cap."""
-        sources = self._list_sources(wanted, folder)
+        most = wanted.document_pages or self._settings.document_pages
+        sources = self._list_sources(wanted, folder, most)
         left = wanted.pages or self._settings.package_pages
         for source, answer in zip(sources, self._readers.read(source.reading for source in sources), strict=True):
             if isinstance(answer, DocumentError):
                 self._report.failed.append(Failure(source.name, 0, answer.code, str(answer)))
                 self._reporter.failed()
                 continue
-            kept = tuple(self._screen(source.name, spread(answer, self._settings.document_pages)))[:left]
+            kept = tuple(self._screen(source.name, spread(answer, most)))[:left]
             if kept:
                 left -= len(kept)
                 yield source.name, kept
@@ -149,17 +154,21 @@ class _Run:
     def _screen(self, name: str, pages: Iterable[PageText]) -> Iterator[PageText]:
         """The pages worth learning from, under their document's name."""
         for page in pages:
-            text = "\n".join(block.text for block in page.blocks)
-            if page.num_words < self._settings.min_words:
-                reason = "few words"
-            else:
-                reason = self._sieve.refuse(text) if is_english(text) else "not English"
-            if reason:
-                self._report.dropped[reason] += 1
+            if reason := self._refuse(page):
+                self._dropped[reason] += 1
             else:
                 yield PageText(name, page.number, page.blocks)
 
-    def _list_sources(self, wanted: TextPackage, folder: Path) -> list[_Source]:
+    def _refuse(self, page: PageText) -> str:
+        if page.num_words < self._settings.min_words:
+            return "few words"
+        num_code = sum(len(block.text.split()) for block in page.blocks if block.kind == "code")
+        if num_code > MAX_CODE * page.num_words:
+            return "mostly code"
+        text = "\n".join(block.text for block in page.blocks)
+        return self._sieve.refuse(text) if is_english(text) else "not English"
+
+    def _list_sources(self, wanted: TextPackage, folder: Path, most: int) -> list[_Source]:
         """What becomes a document, in an order of chance; HTML by folder, as its files are chapters of one manual."""
         paths = [path for path in list_files(folder, KINDS[wanted.read]) if path.match(wanted.paths)]
         groups: dict[Path, list[Path]] = {}
@@ -168,7 +177,6 @@ class _Run:
                 groups.setdefault(path.parent, []).append(path)
             elif self._is_new(path):
                 groups[path] = [path]
-        most = self._settings.document_pages
         kind = cast(ReadKind, wanted.read)
         sources = [
             _Source(f"{wanted.name}/{path.relative_to(folder)}", Reading(kind, tuple(spread(files, most)), most))
@@ -179,7 +187,7 @@ class _Run:
     def _is_new(self, path: Path) -> bool:
         digest = _digest(path.read_bytes())
         if digest in self._seen_files:
-            self._report.dropped["same document"] += 1
+            self._dropped["same document"] += 1
             return False
         self._seen_files.add(digest)
         return True

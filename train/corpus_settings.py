@@ -1,6 +1,5 @@
 """The settings of the corpus and what it comes to; `train/configs/corpus/` holds a preset."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +33,8 @@ class TextPackage:
     """Which of its files, as a pattern of the path's end: `en/*.html`."""
     pages: int = 0
     """At most so many, instead of `package_pages`."""
+    document_pages: int = 0
+    """At most so many of a document, instead of the corpus's `document_pages`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,9 @@ class SplitCount:
     size: int = 0
     """Of its file, in bytes."""
     fonts: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
+    kinds: dict[str, int] = field(default_factory=dict)
     """Pages by what they were read from."""
-    families: Counter[str] = field(default_factory=Counter)
+    families: dict[str, int] = field(default_factory=dict)
     """Pages by family."""
 
 
@@ -97,8 +98,8 @@ class CorpusReport:
 
     folder: Path
     splits: dict[str, SplitCount]
-    dropped: Counter[str] = field(default_factory=Counter)
-    """Documents and pages left out: `same document`, `few words`, `not English`, `same page`, `near page`."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Documents and pages left out: `same document`, `few words`, `mostly code`, `not English`, `same page`, `near page`."""
     other_versions: dict[str, str] = field(default_factory=dict)
     """Packages that were found in another version than the config's."""
     failed: list[Failure] = field(default_factory=list)

@@ -103,7 +103,10 @@ def _make_row(lines: Sequence[Any], usual: float, block: int) -> Row:
     size = _usual_size(spans)
     texts = ["".join(span["text"] for span in line["spans"]) for line in lines]
     cells = tuple(cell for cell in map(clean_word, texts) if cell)
-    if _share(spans, MONO, pymupdf.TEXT_FONT_MONOSPACED) >= MOST:
+    told = [
+        span for span in spans if not span["text"].strip().isdigit()
+    ]  # a listing's lines may have numbers before them
+    if _share(told, MONO, pymupdf.TEXT_FONT_MONOSPACED) >= MOST:
         style: Style = "code"
         cells = (" " * (len(texts[0]) - len(texts[0].lstrip())) + "  ".join(cells),)
     elif size >= HEADING_RISE * usual or _share(spans, BOLD, pymupdf.TEXT_FONT_BOLD) >= MOST:

@@ -17,9 +17,9 @@ BLOCKS |= {"li": "list", "pre": "code", "caption": "caption", "figcaption": "cap
 BREAKS = frozenset(
     "address article blockquote body center dd details div dl dt fieldset figure hr main ol p section ul".split()
 )
-FURNITURE = re.compile(
-    r"(^|[\s_-])(nav\w*|sidebar\w*|sphinxsidebar\w*|related|footer|breadcrumbs?|toc|toctree-wrapper|contents|headerlink|menu"
-    r"|copyright|shortcontents|linenos)($|[\s_-])",
+FURNITURE = re.compile(  # names of classes, ids and roles of what stands around the text
+    r"nav(igation|bar|header|footer|path|links)?|(sphinx)?sidebar\w*|related|footer|breadcrumbs?|toc|toctree-wrapper|contents"
+    r"|shortcontents|headerlink|menu|search|contentinfo|copyright|linenos",
     re.IGNORECASE,
 )
 VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
@@ -142,12 +142,12 @@ class _MarkupReader(HTMLParser):
 def _is_hidden(tag: str, attrs: Iterable[tuple[str, str | None]]) -> bool:
     if tag in HIDDEN:
         return True
-    names = " ".join(value or "" for name, value in attrs if name in ("class", "id", "role"))
-    return tag not in VOID and tag not in ("html", "body", "main") and bool(FURNITURE.search(names))
+    names = " ".join(value or "" for name, value in attrs if name in ("class", "id", "role")).split()
+    return tag not in (*VOID, "html", "body", "main") and any(map(FURNITURE.fullmatch, names))
 
 
 def clean_code(text: str) -> str:
     """Code with its lines and indents, without empty lines around it."""
     lines = [line.expandtabs().rstrip() for line in text.replace("\r", "").split("\n")]
-    kept = [" " * (len(line) - len(line.lstrip())) + clean_word(line) for line in lines]
+    kept = [" " * (len(line) - len(line.lstrip())) + clean_word(line.strip()) for line in lines]
     return "\n".join(kept).strip("\n").rstrip()

@@ -24,7 +24,17 @@ from .settings import BaseSettings, ClSettings, CptSettings, RunReport, RunSetti
 
 CONFIGS = Path(__file__).parent / "configs"
 # What may change from one start to the next of the same run: none of these touches a batch, a mask or a step.
-FREE = ("keep", "log_steps", "save_steps", "held_out_steps", "show_steps", "max_bad_rows", "recompute", "out", "workers")
+FREE = (
+    "keep",
+    "log_steps",
+    "save_steps",
+    "held_out_steps",
+    "show_steps",
+    "max_bad_rows",
+    "recompute",
+    "out",
+    "workers",
+)
 Settings = TypeVar("Settings", bound=RunSettings)
 
 PACKAGES = ("moca_rag", "torch", "transformers", "numpy", "tokenizers")

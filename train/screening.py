@@ -15,7 +15,7 @@ LATIN = re.compile(r"[A-Za-z]")
 COMMON_WORDS = frozenset(
     "the of and to that is for with this are be by it or not from which as an on if can will at its has you".split()
 )
-MIN_COMMON = 0.1  # of a page's words; running English has three times as many, listings and other languages fewer
+MIN_COMMON = 0.15  # of a page's words; running English has twice as many, listings and other languages fewer
 MIN_LATIN = 0.6  # of all signs
 SHINGLE = 5  # words
 SKETCH = 128  # hashes of shingles that stand for a page: the lowest are a random sample of them (Broder 1997)

@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,9 @@ Move twice as much water in the same time, which costs twice as much oil and thr
 Say nothing.
 .PP
 .nf
-pump --fast \\e
+pump --fast
     --until dry
+report
 .fi
 .SH FILES
 .TS
@@ -62,7 +64,7 @@ def test_a_manual_page_becomes_blocks(tmp_path: Path, name: str) -> None:
             "-f, --fast Move twice as much water in the same time, which costs twice as much oil and three times as much "
             "coal.\n-q Say nothing.",
         ),
-        ("code", "pump --fast \\\n    --until dry"),
+        ("code", "pump --fast\n    --until dry\nreport"),
         ("heading", "Files"),
         ("table", "ship\tpumps\tkeepers\nnorth\t4\t2\nsouth\t6\t3"),
     ]
@@ -72,10 +74,9 @@ def test_a_page_that_only_names_another_is_none(tmp_path: Path) -> None:
     assert read(tmp_path / "link.1", '.\\" A comment\n.so man1/pump.1\n') == []
 
 
-def test_a_page_runs_no_command_and_a_broken_one_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("request_", ["sy touch {}", "pso touch {}", "open out {}"])
+def test_a_page_runs_no_command_and_writes_no_file(tmp_path: Path, request_: str) -> None:
     proof = tmp_path / "proof"
-    try:
-        read(tmp_path / "evil.1", f".TH A 1\n.SH NAME\n.sy touch {proof}\n.pso touch {proof}\ntext\n")
-    except DocumentError as error:
-        assert error.code == "broken"
+    with suppress(DocumentError):  # groff may refuse the whole page
+        read(tmp_path / "evil.1", f".TH A 1\n.SH NAME\n.{request_.format(proof)}\ntext\n")
     assert not proof.exists()

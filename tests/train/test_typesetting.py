@@ -104,7 +104,8 @@ def test_code_keeps_its_lines_and_columns_and_loses_what_is_too_wide(faces: Face
     assert lines[0] == "def main():" and lines[1] == "    return  1"
     assert lines[-1].startswith("x + 1 + 1") and len(lines[-1]) < 60
     boxes = page.word_boxes
-    cell = (boxes[1, 0] - boxes[0, 0]) / 4
+    cell = (boxes[0, 2] - boxes[0, 0]) / 3
+    assert boxes[1, 0] - boxes[0, 0] == pytest.approx(4 * cell, abs=0.5)
     assert boxes[2, 0] - boxes[0, 0] == pytest.approx(4 * cell, abs=0.3)
     assert boxes[3, 0] - boxes[0, 0] == pytest.approx(12 * cell, abs=0.5)
     assert boxes[4, 1] - boxes[2, 1] == pytest.approx(2 * (boxes[2, 1] - boxes[0, 1]), abs=0.5)
@@ -174,7 +175,10 @@ def test_bars_are_as_high_as_their_figures_on_the_axis(faces: Faces) -> None:
 
 
 def test_sideways_bars_are_as_long_as_their_figures(faces: Faces) -> None:
-    lengths = runs(red(make_chart(faces, "sideways", [[10, 20, 40]])).sum(axis=1))
+    page = make_chart(faces, "sideways", [[10, 20, 40]])
+    lengths = runs(red(page).sum(axis=1))
+    zero, last = (page.word_boxes[page.words.index(tick), ::2].mean() for tick in ("0", "40"))
+    assert lengths[2] == pytest.approx(last - zero, abs=1.5)
     assert np.array(lengths) / lengths[0] == pytest.approx([1, 2, 4], rel=0.03)
 
 
