@@ -83,36 +83,36 @@ def _read_rows(blocks: Sequence[Any]) -> Iterator[Row]:
     """The rows that run from left to right; lines of a block at one height are cells of one row."""
     usual = _usual_size(span for block in blocks for line in block["lines"] for span in line["spans"])
     for number, block in enumerate(blocks):
-        cells: list[Any] = []
+        beside: list[Any] = []
         for line in block["lines"]:
             if line["dir"][0] < 0.99 or not any(span["text"].strip() for span in line["spans"]):
                 continue
-            middle = (line["bbox"][1] + line["bbox"][3]) / 2
-            if cells and not (
-                cells[-1]["bbox"][1] <= middle <= cells[-1]["bbox"][3] and line["bbox"][0] >= cells[-1]["bbox"][0]
-            ):
-                yield _make_row(cells, usual, number)
-                cells = []
-            cells.append(line)
-        if cells:
-            yield _make_row(cells, usual, number)
+            if beside and not _is_beside(beside[-1]["bbox"], line["bbox"]):
+                yield _make_row(beside, usual, number)
+                beside = []
+            beside.append(line)
+        if beside:
+            yield _make_row(beside, usual, number)
+
+
+def _is_beside(last: Box, box: Box) -> bool:
+    return last[1] <= (box[1] + box[3]) / 2 <= last[3] and box[0] >= last[0]
 
 
 def _make_row(lines: Sequence[Any], usual: float, block: int) -> Row:
     spans = [span for line in lines for span in line["spans"]]
+    told = [span for span in spans if not span["text"].strip().isdigit()]  # numbers of lines stand before listings
     size = _usual_size(spans)
     texts = ["".join(span["text"] for span in line["spans"]) for line in lines]
     cells = tuple(cell for cell in map(clean_word, texts) if cell)
-    told = [
-        span for span in spans if not span["text"].strip().isdigit()
-    ]  # a listing's lines may have numbers before them
-    if _share(told, MONO, pymupdf.TEXT_FONT_MONOSPACED) >= MOST:
-        style: Style = "code"
-        cells = (" " * (len(texts[0]) - len(texts[0].lstrip())) + "  ".join(cells),)
-    elif size >= HEADING_RISE * usual or _share(spans, BOLD, pymupdf.TEXT_FONT_BOLD) >= MOST:
+    style: Style = "text"
+    if size >= HEADING_RISE * usual:
         style = "heading"
-    else:
-        style = "text"
+    elif _share(told, MONO, pymupdf.TEXT_FONT_MONOSPACED) >= MOST:
+        style = "code"
+        cells = (" " * (len(texts[0]) - len(texts[0].lstrip())) + "  ".join(cells),)
+    elif _share(spans, BOLD, pymupdf.TEXT_FONT_BOLD) >= MOST:
+        style = "heading"
     return Row(cells, unite([line["bbox"] for line in lines]), size, style, block)
 
 

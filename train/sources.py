@@ -17,7 +17,7 @@ from .schemas import SCHEMAS, Context, Schema
 from .tables import FolderTable, LinesTable, ParquetTable, Table
 
 SUFFIXES = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-FORMATS = ("auto", "parquet", "jsonl", "folder", *(name for name in SCHEMAS if name != "rows"))
+FORMATS = ("auto", "parquet", "jsonl", "folder", "composed", *(name for name in SCHEMAS if name != "rows"))
 PICTURE_PLACES = ("images", "images.zip", "images.tar")  # looked for beside a table where nothing else is said
 SAMPLED_FILES, SAMPLE_BYTES = 64, 65_536
 SHOWN_FAULTS = 5
@@ -33,7 +33,8 @@ class Source:
     path: str
     """A file, a folder of files, or a pattern such as `MMEB-train/*/original-*.parquet`."""
     format: str = "auto"
-    """`auto`, `parquet`, `jsonl`, `folder`, or a data set: `moca-cl-pairs`, `mmeb-train`, `colpali`, `docmatix`."""
+    """`auto`, `parquet`, `jsonl`, `folder`, or a data set: `moca-cl-pairs`, `mmeb-train`, `colpali`, `docmatix`.
+    `composed` makes pages of documents of `moca data corpus`; `images` is then the folder of its fonts."""
     task: str = ""
     """What rows that name no task belong to; without it the name of their file or folder."""
     weight: float = 1.0
@@ -103,14 +104,28 @@ class Rows(Generic[Row]):
 
 def open_cpt(source: Source) -> Rows[CptRow]:
     """The rows of stage one. Raises ConfigError where the source cannot be read that way."""
+    if source.format == "composed":
+        composed: Rows[CptRow] = _compose(source, CptRow)
+        return composed
     rows: Rows[CptRow] = _open(source, "cpt")
     return rows
 
 
 def open_pairs(source: Source) -> Rows[PairRow]:
     """The rows of stage two. Raises ConfigError where the source cannot be read that way."""
+    if source.format == "composed":
+        composed: Rows[PairRow] = _compose(source, PairRow)
+        return composed
     rows: Rows[PairRow] = _open(source, "pairs")
     return rows
+
+
+def _compose(source: Source, stage: type[Any]) -> Any:
+    from .composed import ComposedRows  # draws letters, which no other source needs
+
+    if not source.images:
+        raise ConfigError(f"{source.path}: pages are composed in fonts: set images to their folder")
+    return ComposedRows(source, stage)
 
 
 class SkipLimit:

@@ -1,0 +1,66 @@
+"""Rows whose pages are composed when they are asked for."""
+
+from pathlib import Path
+
+import pytest
+from moca_rag.train.composed import PAGE_TEXT
+from moca_rag.train.rows import IMAGE_SLOT, decode_image
+from moca_rag.train.runs import run_cl, run_cpt
+from moca_rag.train.sources import Source, open_cpt, open_pairs
+
+from moca_rag.errors import ConfigError
+from moca_rag.progress import SilentReporter
+from tests.fonts import write_fonts
+from tests.small_documents import write_small_documents
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    folder = tmp_path_factory.mktemp("composed")
+    (folder / "fonts").mkdir()
+    write_fonts(folder / "fonts")
+    documents = write_small_documents(folder / "texts.jsonl.gz", num_pages=4)
+    return Source(str(documents), format="composed", images=str(folder / "fonts"))
+
+
+def test_a_row_of_stage_one_is_a_page_and_what_is_written_on_it(source: Source) -> None:
+    rows, again = open_cpt(source), open_cpt(source)
+    assert len(rows) == 4
+    for number in (3, 0):
+        row = rows[number]
+        assert row == again[number]
+        assert row.text.count(IMAGE_SLOT) == len(row.images) == 1
+        assert "Chapter" in row.text
+        assert min(decode_image(row.images[0]).shape[:2]) >= 112
+    assert rows.fingerprint() == again.fingerprint()
+
+
+def test_a_pair_asks_for_what_its_page_says_and_has_its_neighbours_as_negatives(source: Source) -> None:
+    rows = open_pairs(source)
+    assert len(rows) == 12
+    assert list(rows.tasks()) == [row.task for row in rows]
+    assert len({row.row_id for row in rows}) == 12
+    for row in rows:
+        assert row.positive.text == PAGE_TEXT and len(row.negatives) == 2
+        assert row.positive.key not in {side.key for side in row.negatives}
+        assert row.query.text.strip()
+    assert rows[1].query.text.startswith("Chapter")
+
+
+def test_a_limit_makes_more_rows_than_pages(source: Source) -> None:
+    rows = open_cpt(Source(source.path, format="composed", images=source.images, limit=9))
+    assert len(rows) == len({row.row_id for row in rows}) == 9
+
+
+def test_both_stages_learn_from_it(source: Source, model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    data = f"data: [{{path: {source.path}, format: composed, images: {source.images}, limit: 6}}]"
+    config.write_text(f"{data}\nmodel: {model}\nsteps: 1\nmax_tokens: 2048\n")
+    for run, words in ((run_cpt, ["batch_tokens=500"]), (run_cl, ["batch_size=2"])):
+        out = tmp_path / run.__name__
+        assert run(str(config), [f"out={out}", *words], SilentReporter(), "cpu").steps == 1
+
+
+def test_fonts_that_are_not_named_are_asked_for(source: Source) -> None:
+    with pytest.raises(ConfigError, match="set images to their folder"):
+        open_cpt(Source(source.path, format="composed"))

@@ -1,0 +1,129 @@
+"""Rows whose pages are composed when they are asked for: documents and fonts take the place of pictures on disk."""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from moca_rag.checkpoint import PAGE_PROMPT
+from moca_rag.errors import ConfigError
+from moca_rag.records import Pixels
+
+from .canvas import ComposedPage
+from .compose import compose_page
+from .corruption import derive_seed
+from .documents import PageText, read_documents
+from .exam import Sheet, find_keywords, read_sheet
+from .faces import Faces
+from .letters import clean_word
+from .rows import IMAGE_SLOT, CptRow, PairRow, Side
+from .scanning import scan_page
+
+if TYPE_CHECKING:
+    from .sources import Source
+
+Row = TypeVar("Row", bound=CptRow | PairRow)
+
+KINDS = ("sentence", "heading", "keywords")
+PAGE_TEXT = f"{IMAGE_SLOT}\n{PAGE_PROMPT}"
+SCAN_RATE = 0.15
+MIN_WORDS = 30
+QUERY_WORDS = (3, 6)  # of keywords
+
+
+class ComposedRows(Generic[Row]):
+    """Rows of stage one or two out of documents; each is decided by its number alone, so there are as many as you like."""
+
+    def __init__(self, source: "Source", stage: type[Row]) -> None:
+        """Raises ConfigError where documents or fonts are none. Without a limit each page makes one row, or one a task."""
+        self.source = source
+        documents, fonts = Path(source.path), Path(source.images)
+        self.name = documents.name.split(".")[0]
+        self._files = [documents, *sorted(path for path in fonts.rglob("*") if path.is_file())]
+        self._documents = [
+            pages
+            for document in read_documents(documents)
+            if (pages := [page for page in document.pages if page.num_words >= MIN_WORDS])
+        ]
+        self._places = [(number, place) for number, pages in enumerate(self._documents) for place in range(len(pages))]
+        if not self._places:
+            raise ConfigError(f"{documents} holds no page of {MIN_WORDS} words: make another with moca data corpus")
+        self._faces = Faces.open(fonts)
+        self._pairs = stage is PairRow
+        self._size = source.limit or len(self._places) * (len(KINDS) if self._pairs else 1)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> Row:
+        if not 0 <= index < self._size:
+            raise IndexError(f"{self.name} has {self._size} rows, and no row {index}")
+        rng = np.random.default_rng(derive_seed(0, index, "composed"))
+        return self._make_pair(index, rng) if self._pairs else self._make_text(rng)  # type: ignore[return-value]
+
+    def tasks(self) -> Iterator[str]:
+        """The task of every row, in turn."""
+        return (f"composed-{KINDS[index % len(KINDS)]}" for index in range(self._size))
+
+    def fingerprint(self) -> str:
+        """A hash of the bytes of documents and fonts."""
+        digest = hashlib.blake2b(repr((self._size, self.source.negatives)).encode(), digest_size=16)
+        for path in self._files:
+            digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
+        return digest.hexdigest()
+
+    @cached_property
+    def _counts(self) -> Counter[str]:
+        """On how many pages each word stands."""
+        counts: Counter[str] = Counter()
+        for pages in self._documents:
+            for page in pages:
+                counts.update({clean_word(word) for block in page.blocks for word in block.text.split()})
+        return counts
+
+    def _make_text(self, rng: np.random.Generator) -> CptRow:
+        """A page's picture with its text behind or before it."""
+        number, place = self._places[int(rng.integers(len(self._places)))]
+        page, pixels = self._compose(self._documents[number][place], rng)
+        text = " ".join(page.text.split(" ")).replace(IMAGE_SLOT, "")
+        parts = (IMAGE_SLOT, text) if rng.random() < 0.7 else (text, IMAGE_SLOT)
+        return CptRow.of("\n".join(parts), [encode_png(pixels)])
+
+    def _make_pair(self, index: int, rng: np.random.Generator) -> PairRow:
+        number, place = self._places[int(rng.integers(len(self._places)))]
+        text = self._documents[number][place]
+        page, pixels = self._compose(text, rng)
+        kind = KINDS[index % len(KINDS)]
+        query = self._ask(kind, read_sheet("", text, page), page, rng)
+        others: list[int] = [other for other in range(len(self._documents[number])) if other != place]
+        chosen = rng.permutation(others)[: self.source.negatives].tolist()
+        negatives = [self._compose(self._documents[number][other], rng)[1] for other in chosen]
+        answer, *wrong = [Side(PAGE_TEXT, (encode_png(picture),)) for picture in (pixels, *negatives)]
+        return PairRow.of(f"composed-{kind}", Side(query), answer, wrong)
+
+    def _ask(self, kind: str, sheet: Sheet, page: ComposedPage, rng: np.random.Generator) -> str:
+        """What is on the picture: of the kind where there is one, else its keywords, else any of its words."""
+        told = {"sentence": sheet.sentences, "heading": sheet.headings}.get(kind, ())
+        if told:
+            return told[int(rng.integers(len(told)))]
+        number = int(rng.integers(*QUERY_WORDS))
+        known = {word: times for word, times in sheet.words.items() if self._counts[word]}
+        words = find_keywords(known, self._counts, len(self._places), 3 * number) or list(page.words[:number])
+        return " ".join(rng.permutation(words)[:number].tolist())
+
+    def _compose(self, text: PageText, rng: np.random.Generator) -> tuple[ComposedPage, Pixels]:
+        page = compose_page(text.blocks, self._faces, rng)
+        return page, (scan_page(page, rng) if rng.random() < SCAN_RATE else page).pixels
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """The picture as a file, in little time rather than little room."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
