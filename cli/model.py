@@ -64,7 +64,7 @@ def new(
     from moca_rag.train.fresh import make_model  # loads torch
     from moca_rag.train.runs import CONFIGS
 
-    return make_model(load_settings(ModelPlan(), plan or CONFIGS / "tiny-model.yaml", []), documents, out)
+    return make_model(load_settings(ModelPlan(), plan or CONFIGS / "model" / "tiny.yaml", []), documents, out)
 
 
 def show_new(terminal: Terminal, report: NewModel) -> int:

@@ -96,11 +96,22 @@ def _convert(key: str, value: Any, kind: Any) -> Any:
 
 
 def _convert_list(key: str, value: Any, kind: Any) -> tuple[Any, ...]:
-    """A list of YAML, or words with commas between them, each of one kind."""
-    items = value.split(",") if isinstance(value, str) else value
+    """A list of YAML, as such or as a text in brackets, or words with commas between them, each of one kind."""
+    items = value
+    if isinstance(value, str):
+        items = _parse_list(key, value) if value.startswith("[") else value.split(",")
     if not isinstance(items, list | tuple):
         raise ConfigError(f"{key}={value!r} is no list")
     return tuple(_convert(key, item, kind) for item in items)
+
+
+def _parse_list(key: str, text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{key}={text} is no list of YAML: {str(error).splitlines()[0]}") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

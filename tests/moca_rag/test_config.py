@@ -49,3 +49,13 @@ def test_none_stays_none() -> None:
 def test_a_pair_without_key_or_value_is_refused(pair: str) -> None:
     with pytest.raises(ConfigError, match="write key=value"):
         read_pairs([pair], "--tag")
+
+
+def test_a_list_in_brackets_is_yaml() -> None:
+    @dataclass(frozen=True)
+    class Sizes:
+        sizes: tuple[int, ...] = ()
+
+    assert load_settings(Sizes(), None, ["sizes=[1, 2]"]) == load_settings(Sizes(), None, ["sizes=1,2"]) == Sizes((1, 2))
+    with pytest.raises(ConfigError, match="sizes=.1, 2 is no list of YAML"):
+        load_settings(Sizes(), None, ["sizes=[1, 2"])

@@ -53,12 +53,10 @@ def test_a_limit_makes_more_rows_than_pages(source: Source) -> None:
 
 
 def test_both_stages_learn_from_it(source: Source, model: Path, tmp_path: Path) -> None:
-    config = tmp_path / "config.yaml"
-    data = f"data: [{{path: {source.path}, format: composed, images: {source.images}, limit: 6}}]"
-    config.write_text(f"{data}\nmodel: {model}\nsteps: 1\nmax_tokens: 2048\n")
-    for run, words in ((run_cpt, ["batch_tokens=500"]), (run_cl, ["batch_size=2"])):
-        out = tmp_path / run.__name__
-        assert run(str(config), [f"out={out}", *words], SilentReporter(), "cpu").steps == 1
+    data = f"data=[{{path: {source.path}, format: composed, images: {source.images}, limit: 6}}]"
+    for run, size in ((run_cpt, "batch_tokens=500"), (run_cl, "batch_size=2")):
+        words = [data, f"model={model}", f"out={tmp_path / run.__name__}", "steps=1", "max_tokens=2048", size]
+        assert run("tiny-pages", words, SilentReporter(), "cpu").steps == 1
 
 
 def test_fonts_that_are_not_named_are_asked_for(source: Source) -> None:
