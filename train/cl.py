@@ -3,8 +3,9 @@
 moca train cl CONFIG [key=value ...]
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,21 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from moca_rag.backbone import Backbone
-from moca_rag.checkpoint import Checkpoint, find_checkpoint, read_settings
+from moca_rag.checkpoint import Checkpoint, find_checkpoint
 from moca_rag.costs import count_flops
 from moca_rag.errors import ConfigError
-from moca_rag.inputs import Pack, SequenceBuilder, TokenSequence, load_tokenizer
+from moca_rag.inputs import Pack, TokenSequence
 from moca_rag.pooling import pool
-from moca_rag.records import PixelBudget
 
 from .checkpoints import find_newest, read_tensors
 from .contrast import accuracy, info_nce, mask_duplicates, matryoshka_nce, place_positives
+from .crew import Crew
 from .gradcache import gather_with_grad, grad_cache
 from .loop import Batch, Place
 from .lora import add_lora, restore_lora, split_lora, write_adapter
-from .mixture import Mixture
+from .mixture import Fault, Mixture
 from .ranks import Ranks, shard
-from .rows import PairRow, Side, split_parts
+from .readers import Pair, PairReader, open_pair_rows
+from .rows import PairRow
 from .settings import ClSettings
 from .sources import open_pairs
 from .stage import compute_half, list_layers, load_trainable, make_padding, write_model
@@ -79,12 +81,14 @@ class ClStage:
         """`rows` are to learn from, `held_out` to be judged by."""
         self._settings, self._checkpoint, self._ranks = settings, checkpoint, ranks
         self._rows, self._held_out = rows, held_out
-        self._model_settings = read_settings(checkpoint)
-        self._pixels = PixelBudget(self._model_settings.min_pixels, self._model_settings.max_pixels)
+        self._reader = reader = PairReader(checkpoint, settings)
+        self._shape = reader.shape
+        self._crew: Crew[int, Pair | Fault] = (
+            Crew(settings.workers, open_pair_rows, checkpoint, settings)
+            if settings.workers
+            else Crew(0, lambda: partial(reader.read, rows))
+        )
         backbone = load_learner(checkpoint, settings, ranks)
-        self._shape = backbone.shape
-        tokenizer = load_tokenizer(checkpoint.file("tokenizer.json"))
-        self._builder = SequenceBuilder(tokenizer, self._shape.tokens, self._pixels, settings.max_tokens, tells=False)
         self._numbers, self._batches = self._plan()
         self._epoch: tuple[int, list[tuple[str, list[int]]]] | None = None
         padding = make_padding(self._shape).sequence if ranks.number > 1 else None
@@ -114,7 +118,9 @@ class ClStage:
 
     def prepare(self, batch: Batch) -> Work:
         """This rank's pairs, decoded and cut into chunks."""
-        return self._build(self._rows, list(batch.rows))
+        own = split_ranks(list(batch.rows), self._ranks.rank, self._ranks.number)
+        own = [number for number in own if not self._rows.is_bad(number)]
+        return self._build(self._rows.keep(*one) for one in zip(own, self._crew.build(own), strict=True))
 
     def run(self, prepared: Work) -> dict[str, float]:
         """Forward and backward in chunks, with the exact gradient of the loss over the global batch."""
@@ -145,7 +151,8 @@ class ClStage:
         sums = dict.fromkeys(("loss", "right", "queries", "batches", "tokens", "flops"), 0.0)
         size = min(self._settings.batch_size, 64)
         for start in range(0, number, size):
-            work = self._build(self._held_out, list(range(start, min(start + size, number))))
+            own = split_ranks(list(range(start, min(start + size, number))), self._ranks.rank, self._ranks.number)
+            work = self._build(self._held_out.take(one, self._reader.encode) for one in own)
             with torch.no_grad():
                 parts = [self._module(chunk) for chunk in self._even_out(work.chunks)]
                 value, right, queries = self._compare(torch.cat(parts), work)
@@ -163,7 +170,7 @@ class ClStage:
         """The backbone; under LoRA the factors are left over, and `adapter/` holds them for others, too."""
         named = {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}
         model, factors = split_lora(named, self._settings)
-        write_model(folder, model, self._checkpoint, self._settings, self._model_settings)
+        write_model(folder, model, self._checkpoint, self._settings, self._reader.model_settings)
         if factors:
             write_adapter(folder / "adapter", factors, self._checkpoint, self._settings)
         return factors
@@ -192,9 +199,8 @@ class ClStage:
         )
         return [row for rows in tasks.values() for row in rows], batches
 
-    def _build(self, rows: Mixture[PairRow], numbers: list[int]) -> Work:
-        own = split_ranks(numbers, self._ranks.rank, self._ranks.number)
-        pairs = [pair for number in own if (pair := rows.take(number, self._encode_pair)) is not None]
+    def _build(self, found: Iterable[Pair | None]) -> Work:
+        pairs = [pair for pair in found if pair is not None]
         queries, documents = [pair[0] for pair in pairs], [side for pair in pairs for side in pair[1]]
         sequences = [*queries, *documents]
         return Work(
@@ -204,13 +210,6 @@ class ClStage:
             num_tokens=sum(len(sequence.ids) for sequence in sequences),
             flops=sum(count_flops(self._shape, len(sequence.ids), sequence.grids) for sequence in sequences),
         )
-
-    def _encode_pair(self, row: PairRow) -> tuple[TokenSequence, list[TokenSequence], list[int]]:
-        sides = [row.positive, *row.negatives[: self._settings.num_negatives]]
-        return self._encode(row.asked), [self._encode(side) for side in sides], [side.key for side in sides]
-
-    def _encode(self, side: Side) -> TokenSequence:
-        return self._builder.build(split_parts(side.text, side.images, self._pixels))
 
     def _even_out(self, chunks: Sequence[tuple[TokenSequence, ...]]) -> list[tuple[TokenSequence, ...]]:
         """As many chunks as the rank with the most has, empty ones at the end: sharded ranks step together."""

@@ -4,11 +4,11 @@ moca train cpt CONFIG [key=value ...]
 torchrun --nproc-per-node 8 -m moca_rag.train.cpt CONFIG [key=value ...]
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,39 +16,29 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 
 from moca_rag.backbone import Backbone
-from moca_rag.checkpoint import Checkpoint, ModelSettings, find_checkpoint, read_settings, read_values
+from moca_rag.checkpoint import Checkpoint, find_checkpoint, read_values
 from moca_rag.costs import count_flops
 from moca_rag.errors import ConfigError
-from moca_rag.inputs import BLOCK, SequenceBuilder, load_tokenizer
-from moca_rag.pixels import PATCH_SIDE
-from moca_rag.records import PixelBudget
 from moca_rag.tensors import open_tensors
 from moca_rag.weights import HEAD, find_head
 
 from .checkpoints import find_newest, read_tensors
-from .corruption import CorruptedRow, MaskRates, corrupt_row, derive_seed
+from .corruption import CorruptedRow, derive_seed
+from .crew import Crew
 from .loop import Batch, Place
-from .mixture import Mixture
+from .mixture import Fault, Mixture
 from .packing import plan_packs, price_row
 from .ranks import Ranks, shard
+from .readers import CptKey, CptReader, Size, open_cpt_rows
 from .reconstruction import CorruptedPack, Objective, Reconstruction, count_values
-from .rows import IMAGE_SLOT, CptRow, measure_image, split_parts, split_text
+from .rows import CptRow
 from .settings import CptSettings
 from .showing import Restored, choose_rows, write_shown
 from .sources import open_cpt
 from .stage import compute_half, list_layers, load_trainable, make_padding, write_model
 
 HELD_OUT_ROWS = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What a row will be as a sequence: its length, the grids of its images in patches, and what is cut off."""
-
-    length: int
-    grids: tuple[tuple[int, int], ...]
-    text: str
-    num_images: int
+MEASURED_AHEAD = 8  # rows for each process of a crew
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,21 +68,20 @@ class CptStage:
         self._checkpoint = checkpoint
         self._ranks = ranks
         self._rows, self._held_out = rows, held_out
-        model_settings = read_settings(checkpoint)
-        self._pixels = PixelBudget(model_settings.min_pixels, model_settings.max_pixels)
-        self._tokenizer = tokenizer = load_tokenizer(checkpoint.file("tokenizer.json"))
-        backbone = load_trainable(checkpoint, settings, ranks)
-        self._shape = backbone.shape
-        self._mask_id = find_mask(tokenizer, model_settings, backbone.shape.text.vocab_size)
-        self._model_settings = replace(model_settings, mask_token_id=self._mask_id)
-        self._kept = {*tokenizer.get_added_tokens_decoder(), self._mask_id}
-        self._builder = SequenceBuilder(tokenizer, self._shape.tokens, self._pixels, settings.max_tokens, tells=False)
-        self._sizes: dict[int, Size | None] = {}
+        self._reader = reader = CptReader(checkpoint, settings)
+        self._shape = reader.shape
+        # Of its own processes each opens the rows again; with none they are read from those that are open here.
+        self._crew: Crew[CptKey, Size | CorruptedRow | Fault] = (
+            Crew(settings.workers, open_cpt_rows, checkpoint, settings)
+            if settings.workers
+            else Crew(0, lambda: partial(reader.read, rows))
+        )
+        self._prices: dict[int, float] = {}
         self._order: tuple[int, np.ndarray] | None = None
-        self._module = self._make_module(backbone)
+        self._module = self._make_module(load_trainable(checkpoint, settings, ranks))
         # Read now: later another thread reads the same files.
         shown = held_out if len(held_out) else rows
-        self._shown = choose_rows(shown, partial(self._corrupt, epoch=0)) if settings.show_steps else []
+        self._shown = choose_rows(shown, partial(reader.corrupt, epoch=0)) if settings.show_steps else []
 
     @property
     def module(self) -> nn.Module:
@@ -118,6 +107,8 @@ class CptStage:
         cost, used = 0.0, place.used
         while used < len(order) and cost < self._settings.batch_tokens:
             row = int(order[used])
+            if row not in self._prices:
+                self._measure(order[used : used + (MEASURED_AHEAD * self._settings.workers or 1)].tolist())
             used += 1
             if price := self._price(row):
                 rows.append(row)
@@ -131,7 +122,11 @@ class CptStage:
 
     def prepare(self, batch: Batch) -> Work:
         """This rank's rows, decoded, corrupted and packed."""
-        return self._pack(self._rows, batch.rows, batch.epoch, [self._price(row) for row in batch.rows])
+        plan = self._plan([self._price(row) for row in batch.rows], self._settings.pack_tokens)
+        wanted = [batch.rows[place] for pack in plan for place in pack if not self._rows.is_bad(batch.rows[place])]
+        built = self._crew.build([(row, batch.epoch) for row in wanted])
+        found = {row: self._rows.keep(row, one) for row, one in zip(wanted, built, strict=True)}
+        return self._pack([[found.get(batch.rows[place]) for place in pack] for pack in plan])
 
     def run(self, prepared: Work) -> dict[str, float]:
         """Forward and backward over this rank's packs; the losses are means over the global batch."""
@@ -164,8 +159,9 @@ class CptStage:
         rows = tuple(range(min(len(self._held_out), HELD_OUT_ROWS)))
         if not rows:
             return {}
-        prices = [1.0] * len(rows)
-        work = self._pack(self._held_out, rows, 0, prices, pack_cost=8.0)
+        corrupt = partial(self._reader.corrupt, epoch=0)
+        plan = self._plan([1.0] * len(rows), 8.0)
+        work = self._pack([[self._held_out.take(rows[place], corrupt) for place in pack] for pack in plan])
         sums = {"mlm": 0.0, "mae": 0.0, "right": 0.0}
         with torch.no_grad():
             for pack in work.packs:
@@ -188,7 +184,7 @@ class CptStage:
         if self._ranks.leads:
             restored = [Restored(guess.ids.cpu().numpy(), guess.pixels.cpu().numpy()) for guess in guesses]
             folder = Path(self._settings.out) / "shown"
-            write_shown(folder, step, self._shown, restored, self._tokenizer, self._kept)
+            write_shown(folder, step, self._shown, restored, self._reader.tokenizer, self._reader.kept)
 
     def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The backbone, and its head where it has one of its own; the decoder comes back."""
@@ -197,7 +193,8 @@ class CptStage:
         }
         if "lm_head" in weights:
             model[HEAD] = weights["lm_head"]
-        write_model(folder, model, self._checkpoint, self._settings, self._model_settings)
+        settings = replace(self._reader.model_settings, mask_token_id=self._reader.mask_id)
+        write_model(folder, model, self._checkpoint, self._settings, settings)
         return {name: tensor for name, tensor in weights.items() if name.startswith("mae_")}
 
     def fingerprint(self) -> str:
@@ -218,40 +215,23 @@ class CptStage:
 
     def _price(self, row: int) -> float:
         """The cost of a row; 0 for one that cannot be read, which is counted and passed over."""
-        if row not in self._sizes:
-            self._sizes[row] = self._rows.take(row, self._measure)
-        size = self._sizes[row]
-        return 0.0 if size is None else price_row(self._shape, size.length, size.grids)
+        if row not in self._prices:
+            self._measure([row])
+        return self._prices[row]
 
-    def _measure(self, row: CptRow) -> Size:
-        """A row's sequence without decoding its images: cut on the right, an image that the limit cuts removed whole."""
-        room = self._settings.max_tokens
-        pieces = split_text(row.text, len(row.images))
-        kept, grids = pieces[0], []
-        room -= min(room, self._builder.count(pieces[0]))
-        for image, piece in zip(row.images, pieces[1:], strict=True):
-            height, width = measure_image(image, self._pixels)
-            room -= height * width // BLOCK**2 + 2
-            if room < 0:
-                room += height * width // BLOCK**2 + 2
-                break
-            grids.append((height // PATCH_SIDE, width // PATCH_SIDE))
-            kept += IMAGE_SLOT + piece
-            room -= min(room, self._builder.count(piece))
-        return Size(self._settings.max_tokens - room, tuple(grids), kept, len(grids))
+    def _measure(self, rows: Sequence[int]) -> None:
+        found = self._crew.build([(row, None) for row in rows])
+        for row, size in zip(rows, found, strict=True):
+            kept = cast(Size | None, self._rows.keep(row, size))
+            self._prices[row] = 0.0 if kept is None else price_row(self._shape, kept.length, kept.grids)
 
-    def _pack(
-        self,
-        table: Mixture[CptRow],
-        rows: tuple[int, ...],
-        epoch: int,
-        prices: list[float],
-        pack_cost: float = 0.0,
-    ) -> Work:
-        plans = plan_packs(prices, self._ranks.number, pack_cost or self._settings.pack_tokens)
-        build = partial(self._corrupt, epoch=epoch)
-        packs = [[table.take(rows[place], build) for place in pack] for pack in plans[self._ranks.rank]]
-        filled = [[row for row in pack if row is not None] for pack in packs]
+    def _plan(self, prices: Sequence[float], pack_cost: float) -> list[list[int]]:
+        """Which rows go into which of this rank's packs, by their places."""
+        return plan_packs(prices, self._ranks.number, pack_cost)[self._ranks.rank]
+
+    def _pack(self, packs: Sequence[Sequence[Any]]) -> Work:
+        """Rows put together; where one could not be read stands None."""
+        filled: list[list[CorruptedRow]] = [[row for row in pack if row is not None] for pack in packs]
         padding = make_padding(self._shape) if self._ranks.number > 1 else None
         every = [row for pack in filled for row in pack]
         return Work(
@@ -261,12 +241,6 @@ class CptStage:
             num_tokens=sum(len(row.sequence.ids) for row in every),
             flops=sum(count_flops(self._shape, len(row.sequence.ids), row.sequence.grids) for row in every),
         )
-
-    def _corrupt(self, row: CptRow, epoch: int) -> CorruptedRow:
-        size = self._measure(row)
-        sequence = self._builder.build(split_parts(size.text, row.images[: size.num_images], self._pixels))
-        rates = MaskRates(self._settings.mlm_probability, self._settings.mae_ratio)
-        return corrupt_row(sequence, row.row_id, rates, self._mask_id, self._kept, self._settings.seed, epoch)
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
@@ -283,23 +257,6 @@ class CptStage:
         shard(module, list_layers(backbone), self._ranks)
         register_fsdp_forward_method(module, "restore")
         return module
-
-
-def find_mask(tokenizer: Any, settings: ModelSettings, num_tokens: int) -> int:
-    """The id of `<|mask|>`: the model's own, the tokenizer's, or the first row of the embeddings that no token uses.
-
-    Raises ConfigError where there is no such row.
-    """
-    found = settings.mask_token_id
-    if found is None:
-        found = tokenizer.token_to_id("<|mask|>")
-    if found is None:
-        found = tokenizer.get_vocab_size()
-    if not 0 <= found < num_tokens:
-        raise ConfigError(
-            f"the mask's id {found} is outside the model's {num_tokens} tokens: set mask_token_id in moca.json"
-        )
-    return int(found)
 
 
 def read_head(checkpoint: Checkpoint, device: torch.device) -> Tensor | None:

@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Generic, TypeVar
 
+Key = TypeVar("Key")
 Built = TypeVar("Built")
 
 PR_SET_PDEATHSIG = 1
-_build: Callable[[int], Any]
+_build: Callable[[Any], Any]
 
 
-class Crew(Generic[Built]):
-    """Builds rows by their numbers, in order; with no processes of its own, in this one."""
+class Crew(Generic[Key, Built]):
+    """Builds rows by their numbers or other keys, in order; with no processes of its own, in this one."""
 
-    def __init__(self, number: int, open_source: Callable[..., Callable[[int], Built]], *arguments: Any) -> None:
+    def __init__(self, number: int, open_source: Callable[..., Callable[[Key], Built]], *arguments: Any) -> None:
         """Each process calls `open_source(*arguments)`, a function of a module, for the function that builds a row."""
         self._pool: ProcessPoolExecutor | None = None
         if not number:
@@ -28,12 +29,12 @@ class Crew(Generic[Built]):
         # Now, by this thread: Linux ends a child with the thread that started it.
         self._pool.submit(_wait).result()
 
-    def build(self, numbers: Sequence[int]) -> list[Built]:
-        """The rows of these numbers. Raises what building one of them raises."""
-        return list(map(self._build, numbers) if self._pool is None else self._pool.map(_call, numbers))
+    def build(self, keys: Sequence[Key]) -> list[Built]:
+        """The rows of these keys. Raises what building one of them raises."""
+        return list(map(self._build, keys) if self._pool is None else self._pool.map(_call, keys))
 
 
-def _open(open_source: Callable[..., Callable[[int], Any]], arguments: Sequence[Any]) -> None:
+def _open(open_source: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any]) -> None:
     global _build
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # whatever ends the parent ends this process, too
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and stops when its step is done
@@ -44,5 +45,5 @@ def _wait() -> None:
     """Nothing: it is done once a process is there."""
 
 
-def _call(number: int) -> Any:
-    return _build(number)
+def _call(key: Any) -> Any:
+    return _build(key)

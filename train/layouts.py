@@ -28,8 +28,7 @@ SECTION = re.compile(r"(appendix |chapter )?([A-Z]|\d{1,2})(\.\d{1,2})*\.?", re.
 NUMBERED = re.compile(r"\d{1,2}(\.\d{1,2})+\.? [^\W\d_]")
 CUT = re.compile(r"(?<=[^\W\d_]{2})[-‐]\n(?=[a-z])")  # a word that ends its line in a hyphen
 HEADING_RISE = 1.15  # how much larger than the page's usual type a heading is set
-MAX_GAP = 0.8  # of the type size: more white between two lines ends a paragraph,
-MAX_CODE_GAP = 1.6  # or code and tables, which may have an empty line
+MAX_GAP = 1.6  # of the type size: more white between two lines ends code or a table; an empty line does not
 MONO_ADVANCE = 0.56  # of the type size: the width of a sign of code, by which its indent is counted
 MIN_TABLE_ROWS, MIN_EVEN_ROWS = 3, 0.7  # a table's rows, and the share of them that have the same number of cells
 MIN_SIGNS: dict[BlockKind, float] = {"code": 0.3, "table": 0.4}  # letters and digits among all signs, and for others:
@@ -164,16 +163,10 @@ def _goes_on(last: Row, row: Row) -> bool:
     if row.style != last.style or gap < -row.size:
         return False
     if row.style in ("code", "cells"):
-        return gap < MAX_CODE_GAP * row.size
+        return gap < MAX_GAP * row.size
     indented = row.box[0] > last.box[0] + 0.8 * row.size and last.text.endswith((".", "!", "?", ":"))
     same_size = max(row.size, last.size) < HEADING_RISE * min(row.size, last.size)
-    return (
-        row.block == last.block
-        and same_size
-        and gap < MAX_GAP * row.size
-        and not indented
-        and not LABEL.match(row.text)
-    )
+    return row.block == last.block and same_size and not indented and not LABEL.match(row.text)
 
 
 def _make_block(rows: Sequence[Row]) -> Block:

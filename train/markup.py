@@ -80,8 +80,6 @@ class _MarkupReader(HTMLParser):
             self._texts.append("\n")
         elif tag in BREAKS or tag in BLOCKS or tag in ("table", "tr", "td", "th"):
             self._end_text()
-            if tag == "li" and self._open and self._open[-1] == "li":
-                self._open.pop()
             if tag in BLOCKS or tag in ("ul", "ol"):
                 self._open.append(tag)
             self._open_cell(tag)

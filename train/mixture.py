@@ -3,14 +3,22 @@
 import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Generic, TypeVar
 
-from .rows import CptRow, PairRow
+from .rows import CptRow, PairRow, RowError
 from .sources import Rows, SkipLimit
 
 Row = TypeVar("Row", bound=CptRow | PairRow)
 Built = TypeVar("Built")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a row cannot be read."""
+
+    reason: str
 
 
 class Mixture(Generic[Row]):
@@ -28,13 +36,32 @@ class Mixture(Generic[Row]):
 
     def take(self, number: int, build: Callable[[Row], Built]) -> Built | None:
         """What `build` makes of a row, or None where it or the row fails. Raises DocumentError over the limit."""
-        if number in self._bad:
-            return None
+        return self.keep(number, self.attempt(number, build)) if number not in self._bad else None
+
+    def attempt(self, number: int, build: Callable[[Row], Built]) -> Built | Fault:
+        """What `build` makes of a row, or why it cannot; nothing is counted."""
         source, index = self._find(number)
-        built = self._limit.take(source, index, build)
-        if built is None:
+        try:
+            row = source[index]
+        except RowError as error:
+            return Fault(str(error))
+        try:
+            return build(row)
+        except RowError as error:
+            return Fault(f"{source.name}, row {index + 1}: {error}")
+
+    def keep(self, number: int, built: Built | Fault) -> Built | None:
+        """What came of a row; a fault is counted, and becomes None. Raises DocumentError over the limit."""
+        if not isinstance(built, Fault):
+            return built
+        if number not in self._bad:
             self._bad.add(number)
-        return built
+            self._limit.skip(built.reason)
+        return None
+
+    def is_bad(self, number: int) -> bool:
+        """Whether the row is known to be unreadable."""
+        return number in self._bad
 
     @property
     def num_bad(self) -> int:

@@ -71,7 +71,6 @@ def sketch_words(words: list[str]) -> Hashes:
     mixed = np.zeros(num_shingles, np.uint64)
     for place in range(min(SHINGLE, len(codes))):
         mixed = (mixed ^ codes[place : place + num_shingles]) * np.uint64(0x9E3779B97F4A7C15)  # the golden ratio's bits
-        mixed ^= mixed >> np.uint64(29)
     return np.unique(mixed)[:SKETCH]
 
 

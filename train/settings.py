@@ -39,6 +39,8 @@ class RunSettings:
     """Steps from one picture of restored rows to the next (stage one); 0 draws none."""
     max_bad_rows: int = 100
     """Rows that cannot be read are passed over, up to so many; then the run stops and names them."""
+    workers: int = 0
+    """Processes that read rows or compose pages, for each rank; with 0 a thread of the rank's own does it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,6 @@ class BaseSettings(RunSettings):
     word_weight: float = 1.0
     token_weight: float = 1.0
     """The next token of a page's text, given its picture; only whole pages teach it."""
-    workers: int = 0
-    """Processes that compose pages, for each rank; 0 composes in the rank's own, while it computes."""
 
 
 @dataclass(frozen=True, slots=True)

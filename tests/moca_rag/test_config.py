@@ -56,6 +56,8 @@ def test_a_list_in_brackets_is_yaml() -> None:
     class Sizes:
         sizes: tuple[int, ...] = ()
 
-    assert load_settings(Sizes(), None, ["sizes=[1, 2]"]) == load_settings(Sizes(), None, ["sizes=1,2"]) == Sizes((1, 2))
+    assert (
+        load_settings(Sizes(), None, ["sizes=[1, 2]"]) == load_settings(Sizes(), None, ["sizes=1,2"]) == Sizes((1, 2))
+    )
     with pytest.raises(ConfigError, match="sizes=.1, 2 is no list of YAML"):
         load_settings(Sizes(), None, ["sizes=[1, 2"])

@@ -145,3 +145,9 @@ def test_chunks_keep_order_and_budget() -> None:
 
     sequences = [make(length) for length in (3, 3, 5, 20, 1)]
     assert [[len(item.ids) for item in chunk] for chunk in cut_chunks(sequences, 7)] == [[3, 3], [5], [20], [1]]
+
+
+def test_a_crew_of_processes_reads_what_one_reads(model: Path, cl_rows: Path, tmp_path: Path) -> None:
+    for number in (0, 2):
+        run(model, cl_rows, tmp_path / str(number), "steps=3", f"workers={number}")
+    assert losses(tmp_path / "0") == losses(tmp_path / "2")

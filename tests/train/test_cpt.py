@@ -270,3 +270,15 @@ def test_half_products_learn_nearly_the_same_and_keep_whole_weights(
     np.testing.assert_allclose(losses(tmp_path / "half"), losses(tmp_path / "whole"), rtol=0.02)
     assert {tensor.dtype for tensor in weights(half).values()} == {torch.float32}
     assert weights(whole).keys() == weights(half).keys()
+
+
+def test_a_crew_of_processes_reads_what_one_reads(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    lines = cpt_rows.read_text().splitlines()
+    rows.write_text("\n".join([*lines[:10], '{"text": "", "images": ["gone.png"]}', *lines[10:]]))
+    (tmp_path / "images").symlink_to(cpt_rows.parent / "images")
+    for number in (0, 2):
+        run(model, rows, tmp_path / str(number), "steps=4", f"workers={number}", "max_bad_rows=1")
+    assert losses(tmp_path / "0") == losses(tmp_path / "2")
+    with pytest.raises(MocaError, match="1 rows cannot be read"):
+        run(model, rows, tmp_path / "strict", "steps=4", "workers=1", "max_bad_rows=0")

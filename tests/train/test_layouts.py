@@ -111,10 +111,10 @@ def test_a_numbered_listing_is_code_and_a_large_line_in_its_face_a_heading(tmp_p
     page = document.new_page(width=400, height=400)
     page.insert_text((40, 50), "load_timber", fontsize=16, fontname="cour")
     page.insert_text((40, 80), "How the wagons are loaded is told here in a few words.", fontsize=10)
-    for line, text in enumerate(("for wagon in train:", "fill(wagon)", "leave()"), 1):
-        page.insert_text((40, 100 + 12 * line), str(line), fontsize=10)
-        page.insert_text((70, 100 + 12 * line), text, fontsize=10, fontname="cour")
+    for line, text in enumerate(("for wagon in train:", "fi", "do"), 1998):
+        page.insert_text((40, 112 + 12 * (line - 1998)), str(line), fontsize=10)
+        page.insert_text((70, 112 + 12 * (line - 1998)), text, fontsize=10, fontname="cour")
     document.save(tmp_path / "code.pdf")
     kinds = {block.kind: block.text for block in read_layout(tmp_path / "code.pdf")[0].blocks}
     assert kinds["heading"] == "load_timber"
-    assert kinds["code"] == "1  for wagon in train:\n2  fill(wagon)\n3  leave()"
+    assert kinds["code"] == "1998  for wagon in train:\n1999  fi\n2000  do"

@@ -18,7 +18,7 @@ PAGE = """.TH PUMP 1 2020-01-01 "Harbour" "Pumps"
 pump \\- move water out of a ship
 .SH DESCRIPTION
 The pump moves water out of the ship until it is told to stop, or until there is no water left.
-It is oiled by its keeper; see the well-known handbook.  Its second sentence goes on for quite a while here.
+It is oiled by its keeper; see also its well-known handbook.  Its second sentence goes on for quite a while here.
 .SS Keepers and seals
 .TP
 .BR \\-f ", " \\-\\-fast
@@ -56,7 +56,7 @@ def test_a_manual_page_becomes_blocks(tmp_path: Path, name: str) -> None:
         (
             "paragraph",
             "The pump moves water out of the ship until it is told to stop, or until there is no water left. It is oiled by "
-            "its keeper; see the well-known handbook. Its second sentence goes on for quite a while here.",
+            "its keeper; see also its well-known handbook. Its second sentence goes on for quite a while here.",
         ),
         ("heading", "Keepers and seals"),
         (

@@ -46,6 +46,13 @@ def test_a_page_that_shares_enough_with_a_kept_one_is_near_it() -> None:
         assert sieve.refuse(" ".join(prose(seed + 300))) == ""
 
 
+def test_the_same_words_in_another_order_are_another_page() -> None:
+    words = prose(1)
+    sieve = Sieve(0.3)
+    assert sieve.refuse(" ".join(words)) == ""
+    assert sieve.refuse(" ".join(sorted(words))) == ""
+
+
 def test_the_estimate_is_near_the_true_similarity() -> None:
     for num_common in (100, 200, 250):
         one, other = prose(1), prose(2)
