@@ -59,5 +59,5 @@ def test_a_list_in_brackets_is_yaml() -> None:
     assert (
         load_settings(Sizes(), None, ["sizes=[1, 2]"]) == load_settings(Sizes(), None, ["sizes=1,2"]) == Sizes((1, 2))
     )
-    with pytest.raises(ConfigError, match="sizes=.1, 2 is no list of YAML"):
+    with pytest.raises(ConfigError, match=r"sizes=\[1, 2 is no list of YAML"):
         load_settings(Sizes(), None, ["sizes=[1, 2"])
