@@ -27,7 +27,7 @@ from .shapes import read_shape
 from .trial import PICTURE, DType, Export, Format, Trial, embed_here, has_reader, try_folder
 from .weights import HEAD, find_head, read_weights
 
-SHARD_SIZE = "5GB"
+FILE_BYTES = 5 * 10**9
 # What an export may differ by from our own embeddings: rounding in float32, the number type itself below it.
 MAX_DIFFERENCE, MIN_COSINE = 1e-3, 0.999
 
@@ -132,14 +132,19 @@ def write_folder(checkpoint: Checkpoint, folder: Path, format: Format, dtype: DT
 
 
 def write_plain(
-    folder: Path, config: Any, weights: dict[str, Tensor], tokenizer_path: Path, settings: ModelSettings
+    folder: Path,
+    config: Any,
+    weights: dict[str, Tensor],
+    tokenizer_path: Path,
+    settings: ModelSettings,
+    file_bytes: int = FILE_BYTES,
 ) -> None:
     """A plain Qwen2.5-VL folder of these weights (by the base model's names), with all that turns inputs into tokens."""
     config.save_pretrained(folder)
     save_torch_state_dict(
         {publish_name(name): tensor for name, tensor in weights.items()},
         folder,
-        max_shard_size=SHARD_SIZE,
+        max_shard_size=file_bytes,
         metadata={"format": "pt"},
     )
     for path in folder.glob("*.safetensors"):  # safetensors hides what it writes from other users

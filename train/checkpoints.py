@@ -22,7 +22,6 @@ from torch import Tensor
 from moca_rag.errors import ModelError, one_line
 
 STEP_NAME = re.compile(r"step-(\d{8})")
-FILE_BYTES = 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Draft:
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.folder / "training").mkdir(parents=True)
 
-    def write_tensors(self, name: str, tensors: Mapping[str, Tensor], file_bytes: int = FILE_BYTES) -> None:
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor], file_bytes: int) -> None:
         """The tensors as `training/<name>-00001.safetensors` and on, no file much over `file_bytes`."""
         for number, part in enumerate(cut_files(tensors, file_bytes), 1):
             save_file(part, self.folder / "training" / f"{name}-{number:05d}.safetensors")

@@ -222,8 +222,9 @@ def save(
     if ranks.leads:
         draft = Draft(Path(settings.out), step)
         try:
-            draft.write_tensors("heads", stage.write_model(draft.folder, weights))
-            draft.write_tensors("moments", moments)
+            largest = settings.file_mb * 10**6
+            draft.write_tensors("heads", stage.write_model(draft.folder, weights), largest)
+            draft.write_tensors("moments", moments, largest)
             draft.write_state(
                 {
                     "step": step,

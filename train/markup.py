@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -46,8 +47,9 @@ def _read_file(path: Path) -> list[Block]:
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     reader = _MarkupReader()
-    reader.feed(text)
-    reader.close()
+    with suppress(AssertionError):  # what the parser makes of `<![` in the middle of a text: the file ends there
+        reader.feed(text)
+        reader.close()
     return reader.finish()
 
 

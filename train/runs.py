@@ -34,6 +34,7 @@ FREE = (
     "recompute",
     "out",
     "workers",
+    "file_mb",
 )
 Settings = TypeVar("Settings", bound=RunSettings)
 

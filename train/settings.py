@@ -33,6 +33,8 @@ class RunSettings:
     """Activation checkpointing: a third more time for much less memory."""
     save_steps: int = 200
     keep: int = 2
+    file_mb: int = 4000
+    """No file of a checkpoint is larger, unless a single tensor is."""
     log_steps: int = 1
     held_out_steps: int = 200
     show_steps: int = 200

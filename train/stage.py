@@ -60,7 +60,8 @@ def write_model(
     causal = not settings.bidirectional
     config = make_config(read_values(checkpoint), "float32", causal=causal)
     tokenizer = checkpoint.file("tokenizer.json")
-    write_plain(folder, config, dict(weights), tokenizer, replace(model_settings, causal=causal))
+    settled = replace(model_settings, causal=causal)
+    write_plain(folder, config, dict(weights), tokenizer, settled, settings.file_mb * 10**6)
 
 
 def make_padding(shape: ModelShape) -> CorruptedRow:

@@ -282,3 +282,18 @@ def test_a_crew_of_processes_reads_what_one_reads(model: Path, cpt_rows: Path, t
     assert losses(tmp_path / "0") == losses(tmp_path / "2")
     with pytest.raises(MocaError, match="1 rows cannot be read"):
         run(model, rows, tmp_path / "strict", "steps=4", "workers=1", "max_bad_rows=0")
+
+
+def test_files_of_a_checkpoint_stay_small_and_a_run_goes_on_from_them(
+    model: Path, cpt_rows: Path, tmp_path: Path
+) -> None:
+    large = run(model, cpt_rows, tmp_path / "large", "steps=2").checkpoint
+    for steps in (1, 2):
+        (tmp_path / "small" / "settings.yaml").unlink(missing_ok=True)
+        report = run(model, cpt_rows, tmp_path / "small", f"steps={steps}", "warmup=1.0", "file_mb=1")
+    assert report.checkpoint is not None and large is not None
+    sizes = [path.stat().st_size for path in report.checkpoint.rglob("*.safetensors")]
+    assert len(sizes) > len(list(large.rglob("*.safetensors")))
+    assert max(sizes) < 1.3e6  # the largest tensor
+    assert Embedder.open(report.checkpoint, device="cpu").encode_queries([Query("x")]).shape == (1, 64)
+    assert log(tmp_path / "small")[0]["loss"] == log(tmp_path / "large")[0]["loss"]

@@ -117,4 +117,4 @@ def test_a_numbered_listing_is_code_and_a_large_line_in_its_face_a_heading(tmp_p
     document.save(tmp_path / "code.pdf")
     kinds = {block.kind: block.text for block in read_layout(tmp_path / "code.pdf")[0].blocks}
     assert kinds["heading"] == "load_timber"
-    assert kinds["code"] == "1998  for wagon in train:\n1999  fi\n2000  do"
+    assert kinds["code"] == "1998 for wagon in train:\n1999 fi\n2000 do"

@@ -19,7 +19,9 @@ if old:
 
 </pre>
 <table><caption>Parts and days</caption><tr><th>part<th>days</tr><tr><td>seal</td><td>90</td></tr></table>
-<table><tr><td><h2>Left</h2></td><td><p>The words of a whole column stand in this cell of a table that is none.</p></td></tr></table>
+<table><tr><td><h2>Left</h2></td><td>None</td></tr><tr><td>a</td><td>b</td></tr></table>
+<table><tr><td>One</td><td>The words of a whole column stand in this cell of a table that is none, for it holds a text
+and not a number, a name or a short phrase as the cells of a table do, so that it is read by itself, from its first word on and to the last one that it has.</td></tr><tr><td>c</td><td>d</td></tr></table>
 <script>var x = "<p>no</p>";</script></body></html>"""
 
 
@@ -42,7 +44,14 @@ def test_tags_decide_the_kind_and_what_is_hidden_stays_hidden(tmp_path: Path) ->
         ("caption", "Parts and days"),
         ("table", "part\tdays\nseal\t90"),
         ("heading", "Left"),
-        ("paragraph", "The words of a whole column stand in this cell of a table that is none."),
+        *(("paragraph", text) for text in ("None", "a", "b", "One")),
+        (
+            "paragraph",
+            "The words of a whole column stand in this cell of a table that is none, for it holds a text and not a number, "
+            "a name or a short phrase as the cells of a table do, so that it is read by itself, from its first word on and "
+            "to the last one that it has.",
+        ),
+        *(("paragraph", text) for text in ("c", "d")),
     ]
 
 
