@@ -9,8 +9,7 @@ from moca_rag.indexer.discover import walk_files
 from moca_rag.train.mixes import PrepareReport, load_mix, tell_size
 from moca_rag.train.pdf_rows import PdfReport, PdfSettings, write_pdf_rows
 from moca_rag.train.prepare import prepare_rows
-from moca_rag.train.settings import MiningReport, MiningSettings
-from moca_rag.train.sources import Source
+from moca_rag.train.settings import MiningReport, MiningSettings, Source
 from rich.table import Table
 from rich.text import Text
 

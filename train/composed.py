@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -24,9 +24,7 @@ from .faces import Faces
 from .letters import clean_word
 from .rows import IMAGE_SLOT, CptRow, PairRow, Side
 from .scanning import scan_page
-
-if TYPE_CHECKING:
-    from .sources import Source
+from .settings import Source
 
 Row = TypeVar("Row", bound=CptRow | PairRow)
 
@@ -40,7 +38,7 @@ QUERY_WORDS = (3, 6)  # of keywords
 class ComposedRows(Generic[Row]):
     """Rows of stage one or two out of documents; each is decided by its number alone, so there are as many as you like."""
 
-    def __init__(self, source: "Source", stage: type[Row]) -> None:
+    def __init__(self, source: Source, stage: type[Row]) -> None:
         """Raises ConfigError where documents or fonts are none. Without a limit each page makes one row, or one a task."""
         self.source = source
         documents, fonts = Path(source.path), Path(source.images)

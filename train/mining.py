@@ -29,8 +29,8 @@ from .mixture import Mixture
 from .pools import CollectionPool, Document, ImageStore, Pool, RowPool
 from .row_file import RowFile
 from .rows import PairRow, Side, split_parts
-from .settings import MiningReport, MiningSettings
-from .sources import Source, open_pairs
+from .settings import MiningReport, MiningSettings, Source
+from .sources import open_pairs
 
 BLOCK = 256  # queries that are ranked together, in one matrix product
 

@@ -1,9 +1,30 @@
 """The settings of both stages and of mining, and what they come to; `train/configs/` holds presets of the stages."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from .sources import Source
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows lie, and how they are read; a config holds a list of these."""
+
+    path: str
+    """A file, a folder of files, or a pattern such as `MMEB-train/*/original-*.parquet`."""
+    format: str = "auto"
+    """`auto`, `parquet`, `jsonl`, `folder`, or a data set: `moca-cl-pairs`, `mmeb-train`, `colpali`, `docmatix`.
+    `composed` makes pages of documents of `moca data corpus`; `images` is then the folder of its fonts."""
+    task: str = ""
+    """What rows that name no task belong to; without it the name of their file or folder."""
+    weight: float = 1.0
+    """How often it is drawn, against the other sources."""
+    limit: int | None = None
+    """Only so many rows, from the first."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Our names of columns to theirs: `query_text: question`."""
+    negatives: int = 2
+    """Only so many of a row's negatives, from the first."""
+    images: str = ""
+    """The folder, zip or tar that image paths lead into; without it `images`, `images.zip` or `images.tar` beside it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple
 from difflib import get_close_matches
 from glob import glob
 from itertools import islice, repeat
@@ -14,6 +14,7 @@ from moca_rag.errors import ConfigError, DocumentError
 from .pictures import Pictures, image_bytes
 from .rows import CptRow, PairRow, RowError
 from .schemas import SCHEMAS, Context, Schema
+from .settings import Source
 from .tables import FolderTable, LinesTable, ParquetTable, Table
 
 SUFFIXES = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -24,29 +25,6 @@ SHOWN_FAULTS = 5
 
 Row = TypeVar("Row", bound=CptRow | PairRow)
 Built = TypeVar("Built")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where rows lie, and how they are read; a config holds a list of these."""
-
-    path: str
-    """A file, a folder of files, or a pattern such as `MMEB-train/*/original-*.parquet`."""
-    format: str = "auto"
-    """`auto`, `parquet`, `jsonl`, `folder`, or a data set: `moca-cl-pairs`, `mmeb-train`, `colpali`, `docmatix`.
-    `composed` makes pages of documents of `moca data corpus`; `images` is then the folder of its fonts."""
-    task: str = ""
-    """What rows that name no task belong to; without it the name of their file or folder."""
-    weight: float = 1.0
-    """How often it is drawn, against the other sources."""
-    limit: int | None = None
-    """Only so many rows, from the first."""
-    columns: dict[str, str] = field(default_factory=dict)
-    """Our names of columns to theirs: `query_text: question`."""
-    negatives: int = 2
-    """Only so many of a row's negatives, from the first."""
-    images: str = ""
-    """The folder, zip or tar that image paths lead into; without it `images`, `images.zip` or `images.tar` beside it."""
 
 
 class Rows(Generic[Row]):

@@ -6,7 +6,8 @@ import pytest
 from moca_rag.train.composed import PAGE_TEXT
 from moca_rag.train.rows import IMAGE_SLOT, decode_image
 from moca_rag.train.runs import run_cl, run_cpt
-from moca_rag.train.sources import Source, open_cpt, open_pairs
+from moca_rag.train.settings import Source
+from moca_rag.train.sources import open_cpt, open_pairs
 
 from moca_rag.errors import ConfigError
 from moca_rag.progress import SilentReporter

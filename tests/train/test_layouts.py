@@ -118,3 +118,20 @@ def test_a_numbered_listing_is_code_and_a_large_line_in_its_face_a_heading(tmp_p
     kinds = {block.kind: block.text for block in read_layout(tmp_path / "code.pdf")[0].blocks}
     assert kinds["heading"] == "load_timber"
     assert kinds["code"] == "1998 for wagon in train:\n1999 fi\n2000 do"
+
+
+def test_an_indent_begins_a_paragraph_and_white_space_a_listing(tmp_path: Path) -> None:
+    document = pymupdf.open()
+    page = document.new_page(width=400, height=400)
+    lines = ("The ferry leaves at seven.", "It carries forty wagons of timber,", "and as many of coal and copper.")
+    for line, (indent, text) in enumerate(zip((0, 15, 0), lines, strict=True)):
+        page.insert_text((40 + indent, 50 + 12 * line), text, fontsize=10)
+    for top in (100, 112, 124, 200, 212):
+        page.insert_text((40, top), f"load({top})", fontsize=10, fontname="cour")
+    document.save(tmp_path / "a.pdf")
+    assert [block.text for block in read_layout(tmp_path / "a.pdf")[0].blocks] == [
+        lines[0],
+        " ".join(lines[1:]),
+        "load(100)\nload(112)\nload(124)",
+        "load(200)\nload(212)",
+    ]

@@ -21,7 +21,8 @@ if old:
 <table><caption>Parts and days</caption><tr><th>part<th>days</tr><tr><td>seal</td><td>90</td></tr></table>
 <table><tr><td><h2>Left</h2></td><td>None</td></tr><tr><td>a</td><td>b</td></tr></table>
 <table><tr><td>One</td><td>The words of a whole column stand in this cell of a table that is none, for it holds a text
-and not a number, a name or a short phrase as the cells of a table do, so that it is read by itself, from its first word on and to the last one that it has.</td></tr><tr><td>c</td><td>d</td></tr></table>
+and not a number, a name or a short phrase as the cells of a table do, so that it is read by itself, from its
+first word on and to the last one that it has.</td></tr><tr><td>c</td><td>d</td></tr></table>
 <script>var x = "<p>no</p>";</script></body></html>"""
 
 

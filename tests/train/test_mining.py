@@ -11,8 +11,8 @@ from moca_rag.cli.main import run as run_command
 from moca_rag.train.mining import ModelEncoder, mine_negatives
 from moca_rag.train.pools import find_best
 from moca_rag.train.rows import IMAGE_SLOT, PairRow, RowError, Side, decode_image
-from moca_rag.train.settings import MiningReport, MiningSettings
-from moca_rag.train.sources import Source, open_pairs
+from moca_rag.train.settings import MiningReport, MiningSettings, Source
+from moca_rag.train.sources import open_pairs
 
 from moca_rag.collection import Collection
 from moca_rag.embedder import Embedder

@@ -10,7 +10,8 @@ import pytest
 from moca_rag.train import prepare
 from moca_rag.train.mixes import Mix, load_mix
 from moca_rag.train.rows import IMAGE_SLOT
-from moca_rag.train.sources import Source, open_cpt
+from moca_rag.train.settings import Source
+from moca_rag.train.sources import open_cpt
 
 from moca_rag.errors import ConfigError, DocumentError
 from tests.small_datasets import FakeHub, build, cpt_row, png, write_mix, write_sets, write_table

@@ -10,7 +10,8 @@ from moca_rag.train.passages import find_queries, read_paragraphs
 from moca_rag.train.pdf_rows import PdfReport, PdfSettings, encode_page, interleave, write_pdf_rows
 from moca_rag.train.rows import IMAGE_SLOT, CptRow, PairRow, decode_image
 from moca_rag.train.schemas import PAGE_TEXT
-from moca_rag.train.sources import Source, open_cpt, open_pairs
+from moca_rag.train.settings import Source
+from moca_rag.train.sources import open_cpt, open_pairs
 
 from moca_rag.errors import ConfigError
 from moca_rag.records import PixelBudget

@@ -16,7 +16,8 @@ import pyarrow.parquet as parquet
 import pytest
 from moca_rag.train.rows import IMAGE_SLOT, RowError, Side
 from moca_rag.train.schemas import PAGE_TEXT
-from moca_rag.train.sources import Rows, SkipLimit, Source, open_cpt, open_pairs
+from moca_rag.train.settings import Source
+from moca_rag.train.sources import Rows, SkipLimit, open_cpt, open_pairs
 
 from moca_rag.errors import ConfigError, DocumentError
 from tests.makers import make_picture
