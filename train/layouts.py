@@ -164,9 +164,8 @@ def _goes_on(last: Row, row: Row) -> bool:
         return False
     if row.style in ("code", "cells"):
         return gap < MAX_GAP * row.size
-    indented = row.box[0] > last.box[0] + 0.8 * row.size and last.text.endswith((".", "!", "?", ":"))
     same_size = max(row.size, last.size) < HEADING_RISE * min(row.size, last.size)
-    return row.block == last.block and same_size and not indented and not LABEL.match(row.text)
+    return row.block == last.block and same_size and not LABEL.match(row.text)
 
 
 def _make_block(rows: Sequence[Row]) -> Block:
