@@ -32,12 +32,12 @@ def corpus(
 
     PDFs, HTML and manual pages become documents (documents-train.jsonl.gz, -dev, -test) of pages and blocks. What is not
     English, says little, or returns elsewhere is left out. Fonts are cut to Latin letters. Packages that --packages does
-    not hold are downloaded by `apt-get download`, in the version that this system's apt sources have.
+    not hold are downloaded by `apt-get download`, in the version that this system's apt sources have: 3.4 GB for `tiny`.
 
     \b
     Examples:
-      moca data corpus corpus
-      moca data corpus corpus --config small.yaml --packages debs --json
+      moca data corpus corpus --config small.yaml --packages debs
+      moca data corpus small --config small.yaml --packages debs --json
     """
     ctx.obj.as_json = as_json
     if packages is not None:

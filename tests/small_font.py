@@ -2,6 +2,8 @@
 
 import io
 
+MODIFIED = 3_000_000_000  # seconds since 1904
+
 
 def make_font(style: str = "Regular", codes: range = range(0x20, 0x500), **names: str) -> bytes:
     """A font whose every letter is a square."""
@@ -24,6 +26,8 @@ def make_font(style: str = "Regular", codes: range = range(0x20, 0x500), **names
     builder.setupNameTable({"familyName": "Harbour", "styleName": style, **names})
     builder.setupOS2()
     builder.setupPost()
+    builder.font["head"].modified = MODIFIED
+    builder.font.recalcTimestamp = False
     file = io.BytesIO()
     builder.save(file)
     return file.getvalue()

@@ -57,7 +57,7 @@ def write_corpus(
     try:
         with TemporaryDirectory() as scratch, Readers(settings.processes, settings.seconds) as readers:
             run = _Run(fresh, settings, Path(scratch), readers, reporter or SilentReporter())
-            report = run.write(packages or Path(scratch))
+            report = run.write((packages or Path(scratch)).resolve())  # dpkg-deb runs elsewhere
         report.folder = out
         fresh.rename(out)
     finally:

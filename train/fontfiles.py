@@ -96,11 +96,10 @@ def _cut(font: Any) -> bytes:
     options.name_IDs = NAMES
     options.legacy_kern = True  # the only kerning that FreeType itself applies
     options.notdef_outline = True
-    options.recalc_timestamp = False
     subsetter = Subsetter(options)
     subsetter.populate(unicodes=LATIN & font.getBestCmap().keys())
     subsetter.subset(font)
     file = io.BytesIO()
-    font.recalcTimestamp = False
+    font.recalcTimestamp = False  # equal packages give equal files
     font.save(file)
     return file.getvalue()

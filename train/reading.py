@@ -20,7 +20,7 @@ from .layouts import read_layout
 from .manuals import read_manual
 from .markup import read_markup
 
-MEMORY = 4 << 30  # of one process; a file that unpacks to more is broken
+MEMORY = 8 << 30  # that one process may ask for; a file that needs more is broken
 
 ReadKind: TypeAlias = Literal["pdf", "html", "man"]
 

@@ -1,6 +1,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.small_datasets import write_paper_sets
 from tests.small_documents import write_small_documents
 from tests.small_mmeb import colour_rows, write_mmeb
 from tests.small_model import write_small_model
+from tests.small_packages import write_small_packages
 from tests.toy_vidore import write_by_language, write_plain
 
 
@@ -63,6 +65,10 @@ def test_every_help_has_two_examples_that_run(place: Path, capsys: pytest.Captur
         (place / "sizes.yaml").write_text("vocab_size: 400\nnum_hidden_layers: 2\n")
     if name == "train base":
         write_small_model(place / "new")
+    if name == "data corpus":
+        if shutil.which("dpkg-deb") is None:
+            pytest.skip("packages are made and unpacked by dpkg-deb")
+        write_small_packages(place)
     if name == "data prepare":
         write_paper_sets(place / "datasets")
     if name == "train plot":

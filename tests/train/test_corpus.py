@@ -5,10 +5,8 @@ import gzip
 import hashlib
 import json
 import os
-import random
 import shutil
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -29,39 +27,9 @@ from moca_rag.train.documents import Document, read_documents
 from moca_rag.errors import ConfigError
 from tests.makers import make_pdf
 from tests.small_font import make_font
+from tests.small_packages import THINGS, make_package, tell
 
 pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="packages are made and unpacked by dpkg-deb")
-
-THINGS = (
-    "pump boiler harbour ferry coal timber seal lamp rope anchor keeper engine valve bridge canal lock tide storm crane "
-    "wagon furnace copper tin gauge hose ladder mast oar pier quay rudder sail tunnel wheel yard basin chain dock"
-).split()
-
-
-def tell(seed: int, num_sentences: int = 12) -> str:
-    """A page of English that no other seed gives."""
-    draw = random.Random(seed)
-    sentences = []
-    for _ in range(num_sentences):
-        one, two, three, four = draw.sample(THINGS, 4)
-        sentences.append(f"The {one} of the {two} is to be seen by the {three} and is not for the {four}.")
-    return " ".join(sentences)
-
-
-def make_package(folder: Path, name: str, files: dict[str, bytes], version: str = "1.0-1") -> Path:
-    """A package of these files under usr/share/doc."""
-    root = folder / "build" / name
-    for path, data in files.items():
-        place = root / "usr/share/doc" / name / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data)
-    (root / "DEBIAN").mkdir()
-    (root / "DEBIAN" / "control").write_text(
-        f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: A Person <a@example.org>\nDescription: none\n"
-    )
-    target = folder / f"{name}_{version}_all.deb"
-    subprocess.run(["dpkg-deb", "--build", str(root), str(target)], check=True, capture_output=True)
-    return target
 
 
 def pdf_bytes(folder: Path, *seeds: int) -> bytes:

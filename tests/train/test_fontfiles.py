@@ -8,7 +8,7 @@ import pytest
 from moca_rag.train.fontfiles import LATIN, cut_fonts, is_text_style
 
 from moca_rag.errors import ConfigError
-from tests.small_font import make_font
+from tests.small_font import MODIFIED, make_font
 
 pytest.importorskip("fontTools", reason="fonts are cut by fonttools")
 
@@ -27,6 +27,7 @@ def test_a_face_keeps_its_name_and_its_latin_letters_only(tmp_path: Path) -> Non
     with open_font(font.path) as cut:
         assert cut.getBestCmap().keys() == LATIN & set(range(0x20, 0x500))
         assert cut["hmtx"][cut.getBestCmap()[ord("A")]][0] == 600
+        assert cut["head"].modified == MODIFIED
     assert cut_fonts(tmp_path, ["*"], tmp_path / "again")[0].path.read_bytes() == font.path.read_bytes()
 
 

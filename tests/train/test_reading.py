@@ -32,7 +32,7 @@ class Hungry(Reading):
     """Asks for more memory than a reader gets."""
 
     def read(self) -> list:  # type: ignore[type-arg]
-        return [bytearray(8 << 30)]
+        return [bytearray(16 << 30)]
 
 
 @pytest.mark.parametrize("num_processes", [1, 3])
