@@ -5,7 +5,8 @@
 
 Weights are random and rows are drawn in memory: a third texts, the rest pages of 256 to 1,024 visual tokens with a text.
 A step is forward, backward and AdamW over all rows, prepared beforehand as the loop does it; its time is the best of the
-rounds. Both ways hold float32 weights and compute in bfloat16 on a GPU, or on a CPU with --half. The limit is a matrix product in that type.
+rounds. Both ways hold float32 weights and compute in bfloat16 on a GPU, or on a CPU with --half. The limit is a matrix
+product in that type.
 """
 
 import argparse
