@@ -62,7 +62,9 @@ class PaddedBatch:
 class PaddedTraining:
     """Float32 weights, bf16 autocast if `half`, and the optimizer that ours has; steps over the same rows."""
 
-    def __init__(self, backbone: Backbone, config: Any, rows: Sequence[CorruptedRow], *, recompute: bool, half: bool) -> None:
+    def __init__(
+        self, backbone: Backbone, config: Any, rows: Sequence[CorruptedRow], *, recompute: bool, half: bool
+    ) -> None:
         """The model takes over the tensors of `backbone`, whose head is tied to its embeddings."""
         self._pad = backbone.shape.tokens.pad
         self._model = share_weights(backbone, config, "sdpa").requires_grad_().train()

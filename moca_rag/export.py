@@ -125,7 +125,7 @@ def write_folder(checkpoint: Checkpoint, folder: Path, format: Format, dtype: DT
         if not all(bool(bound.isfinite()) for bound in tensor.aminmax()):
             raise ModelError(f"{dtype} cannot hold the numbers of {name}: give bfloat16 or float32")
     folder.mkdir(parents=True)
-    write_plain(folder, config, weights, tokenizer_path, settings)
+    write_plain(folder, config, weights, tokenizer_path.read_bytes(), settings, FILE_BYTES)
     if format == "sentence-transformers":
         _write_modules(folder, settings, shape.text.hidden_size)
     return sum(tensor.numel() for tensor in weights.values())
@@ -135,9 +135,9 @@ def write_plain(
     folder: Path,
     config: Any,
     weights: dict[str, Tensor],
-    tokenizer_path: Path,
+    tokenizer: bytes,
     settings: ModelSettings,
-    file_bytes: int = FILE_BYTES,
+    file_bytes: int,
 ) -> None:
     """A plain Qwen2.5-VL folder of these weights (by the base model's names), with all that turns inputs into tokens."""
     config.save_pretrained(folder)
@@ -149,7 +149,7 @@ def write_plain(
     )
     for path in folder.glob("*.safetensors"):  # safetensors hides what it writes from other users
         path.chmod(folder.stat().st_mode & 0o666)
-    shutil.copyfile(tokenizer_path, folder / "tokenizer.json")
+    (folder / "tokenizer.json").write_bytes(tokenizer)
     _write_inputs(folder, settings)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moca_rag.checkpoint import Checkpoint, find_checkpoint, read_settings, read_values
+from moca_rag.backbone import Backbone
+from moca_rag.checkpoint import Checkpoint, find_checkpoint, read_values
 from moca_rag.costs import count_flops
 from moca_rag.errors import ConfigError
 from moca_rag.shapes import read_shape
@@ -24,7 +25,7 @@ from .loop import Batch, Place
 from .ranks import Ranks, shard
 from .reader import LessonPack, Reader
 from .settings import BaseSettings
-from .stage import compute_half, list_layers, load_trainable, write_model
+from .stage import Frame, compute_half, list_layers, load_trainable, write_model
 
 HELD_OUT_LESSONS = 64
 NUM_CHOICES = 1000  # words among which one must be named rightly
@@ -53,10 +54,11 @@ class BaseStage:
         held_out: LessonSupply | None,
     ) -> None:
         """`lessons` are to learn from, `held_out` to be judged by."""
-        self._settings, self._checkpoint, self._ranks = settings, checkpoint, ranks
-        self._lessons, self._held_out = lessons, held_out
+        self._settings, self._ranks = settings, ranks
+        self._lessons, self._frame = lessons, Frame.of(checkpoint)
+        self._read_held_out = None if held_out is None else open_lessons(held_out)
         self._crew = Crew(settings.workers, open_lessons, lessons)
-        self._module = self._make_module()
+        self._module = self._make_module(load_trainable(checkpoint, settings, ranks))
 
     @property
     def module(self) -> Reader:
@@ -105,10 +107,10 @@ class BaseStage:
 
     def judge(self) -> dict[str, float]:
         """The sums of `run` over held-out pages, and how many words are named rightly among a thousand."""
-        if self._held_out is None:
+        if self._read_held_out is None:
             return {}
         numbers = range(self._ranks.rank, HELD_OUT_LESSONS, self._ranks.number)
-        work = self._pack(list(map(open_lessons(self._held_out), numbers)))
+        work = self._pack(list(map(self._read_held_out, numbers)))
         choices = sorted({word for pack in work.packs for word in pack.words})
         choices = choices[:: max(1, len(choices) // NUM_CHOICES)]
         with torch.no_grad():
@@ -125,7 +127,7 @@ class BaseStage:
         model = {
             name.removeprefix("backbone."): tensor for name, tensor in weights.items() if name.startswith("backbone.")
         }
-        write_model(folder, model, self._checkpoint, self._settings, read_settings(self._checkpoint))
+        write_model(folder, model, self._frame, self._settings)
         return {name: tensor for name, tensor in weights.items() if not name.startswith("backbone.")}
 
     def fingerprint(self) -> str:
@@ -188,9 +190,8 @@ class BaseStage:
             ),
         )
 
-    def _make_module(self) -> Reader:
+    def _make_module(self, backbone: Backbone) -> Reader:
         torch.manual_seed(self._settings.seed)
-        backbone = load_trainable(self._checkpoint, self._settings, self._ranks)
         self._shape = backbone.shape
         module = Reader(backbone, reads_on=self._settings.pages > 0)
         newest = find_newest(Path(self._settings.out))

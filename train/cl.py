@@ -31,7 +31,7 @@ from .readers import Pair, PairReader, open_pair_rows
 from .rows import PairRow
 from .settings import ClSettings
 from .sources import open_pairs
-from .stage import compute_half, list_layers, load_trainable, make_padding, write_model
+from .stage import Frame, compute_half, list_layers, load_trainable, make_padding, write_model
 from .tasks import TaskBatches, split_ranks
 
 HELD_OUT_PAIRS = 256
@@ -82,7 +82,7 @@ class ClStage:
         self._settings, self._checkpoint, self._ranks = settings, checkpoint, ranks
         self._rows, self._held_out = rows, held_out
         self._reader = reader = PairReader(checkpoint, settings)
-        self._shape = reader.shape
+        self._shape, self._frame = reader.shape, Frame.of(checkpoint)
         self._crew: Crew[int, Pair | Fault] = (
             Crew(settings.workers, open_pair_rows, checkpoint, settings)
             if settings.workers
@@ -170,7 +170,7 @@ class ClStage:
         """The backbone; under LoRA the factors are left over, and `adapter/` holds them for others, too."""
         named = {name.removeprefix("backbone."): tensor for name, tensor in weights.items()}
         model, factors = split_lora(named, self._settings)
-        write_model(folder, model, self._checkpoint, self._settings, self._reader.model_settings)
+        write_model(folder, model, self._frame, self._settings)
         if factors:
             write_adapter(folder / "adapter", factors, self._checkpoint, self._settings)
         return factors

@@ -35,7 +35,7 @@ from .rows import CptRow
 from .settings import CptSettings
 from .showing import Restored, choose_rows, write_shown
 from .sources import open_cpt
-from .stage import compute_half, list_layers, load_trainable, make_padding, write_model
+from .stage import Frame, compute_half, list_layers, load_trainable, make_padding, write_model
 
 HELD_OUT_ROWS = 128
 MEASURED_AHEAD = 8  # rows for each process of a crew
@@ -65,11 +65,12 @@ class CptStage:
     ) -> None:
         """`rows` are to learn from, `held_out` to be judged by."""
         self._settings = settings
-        self._checkpoint = checkpoint
         self._ranks = ranks
         self._rows, self._held_out = rows, held_out
         self._reader = reader = CptReader(checkpoint, settings)
         self._shape = reader.shape
+        frame = Frame.of(checkpoint)
+        self._frame = replace(frame, settings=replace(frame.settings, mask_token_id=reader.mask_id))
         # Of its own processes each opens the rows again; with none they are read from those that are open here.
         self._crew: Crew[CptKey, Size | CorruptedRow | Fault] = (
             Crew(settings.workers, open_cpt_rows, checkpoint, settings)
@@ -78,7 +79,9 @@ class CptStage:
         )
         self._prices: dict[int, float] = {}
         self._order: tuple[int, np.ndarray] | None = None
-        self._module = self._make_module(load_trainable(checkpoint, settings, ranks))
+        self._module = self._make_module(
+            load_trainable(checkpoint, settings, ranks), read_head(checkpoint, ranks.device)
+        )
         # Read now: later another thread reads the same files.
         shown = held_out if len(held_out) else rows
         self._shown = choose_rows(shown, partial(reader.corrupt, epoch=0)) if settings.show_steps else []
@@ -193,8 +196,7 @@ class CptStage:
         }
         if "lm_head" in weights:
             model[HEAD] = weights["lm_head"]
-        settings = replace(self._reader.model_settings, mask_token_id=self._reader.mask_id)
-        write_model(folder, model, self._checkpoint, self._settings, settings)
+        write_model(folder, model, self._frame, self._settings)
         return {name: tensor for name, tensor in weights.items() if name.startswith("mae_")}
 
     def fingerprint(self) -> str:
@@ -244,11 +246,11 @@ class CptStage:
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
-    def _make_module(self, backbone: Backbone) -> Reconstruction:
+    def _make_module(self, backbone: Backbone, head: Tensor | None) -> Reconstruction:
         settings = self._settings
         torch.manual_seed(settings.seed)
         objective = Objective(settings.mlm_weight, settings.mae_weight, settings.shift, settings.noise)  # type: ignore[arg-type]
-        module = Reconstruction(backbone, read_head(self._checkpoint, self._ranks.device), objective)
+        module = Reconstruction(backbone, head, objective)
         newest = find_newest(Path(settings.out))
         if newest is not None:
             module.load_state_dict(read_tensors(newest, "heads"), strict=False)

@@ -3,6 +3,7 @@
 import ctypes
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Generic, TypeVar
@@ -26,8 +27,8 @@ class Crew(Generic[Key, Built]):
         # Spawned, not forked: a fork of a process that runs torch or CUDA inherits locks that nobody gives back.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(number, context, _open, (open_source, arguments))
-        # Now, by this thread: Linux ends a child with the thread that started it.
-        self._pool.submit(_wait).result()
+        # All of them now, by this thread: Linux ends a child with the thread that started it, and what they open may go.
+        list(self._pool.map(_wait, range(number)))
 
     def build(self, keys: Sequence[Key]) -> list[Built]:
         """The rows of these keys. Raises what building one of them raises."""
@@ -41,8 +42,9 @@ def _open(open_source: Callable[..., Callable[[Any], Any]], arguments: Sequence[
     _build = open_source(*arguments)
 
 
-def _wait() -> None:
-    """Nothing: it is done once a process is there."""
+def _wait(_: int) -> None:
+    """Done once a process is there, slowly enough for each task to get one of its own."""
+    time.sleep(0.1)
 
 
 def _call(key: Any) -> Any:

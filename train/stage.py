@@ -1,9 +1,10 @@
 """What both stages do with a model: load it to be trained, put it into a folder, keep sharded ranks in step."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as run_again
 
 from moca_rag.backbone import Backbone
-from moca_rag.checkpoint import Checkpoint, ModelSettings, read_values
+from moca_rag.checkpoint import Checkpoint, ModelSettings, read_settings, read_values
 from moca_rag.inputs import BLOCK, TokenSequence
 from moca_rag.loader import load_backbone
 from moca_rag.memory import keep_memory
@@ -47,21 +48,29 @@ def list_layers(backbone: Backbone) -> list[nn.Module]:
     return [*backbone.visual.blocks, *backbone.language_model.layers]
 
 
-def write_model(
-    folder: Path,
-    weights: Mapping[str, Tensor],
-    checkpoint: Checkpoint,
-    settings: RunSettings,
-    model_settings: ModelSettings,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a model folder holds beside weights, read at once: the checkpoint that a run goes on from is dropped later on."""
+
+    values: dict[str, Any]
+    tokenizer: bytes
+    settings: ModelSettings
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Self:
+        """That of a model on this machine."""
+        tokenizer = checkpoint.file("tokenizer.json").read_bytes()
+        return cls(read_values(checkpoint), tokenizer, read_settings(checkpoint))
+
+
+def write_model(folder: Path, weights: Mapping[str, Tensor], frame: Frame, settings: RunSettings) -> None:
     """A plain model folder of these weights, with everything else from the model that training began with."""
     from moca_rag.export import make_config, write_plain  # transformers, seconds to import, is needed here only
 
     causal = not settings.bidirectional
-    config = make_config(read_values(checkpoint), "float32", causal=causal)
-    tokenizer = checkpoint.file("tokenizer.json")
-    settled = replace(model_settings, causal=causal)
-    write_plain(folder, config, dict(weights), tokenizer, settled, settings.file_mb * 10**6)
+    config = make_config(frame.values, "float32", causal=causal)
+    settled = replace(frame.settings, causal=causal)
+    write_plain(folder, config, dict(weights), frame.tokenizer, settled, settings.file_mb * 10**6)
 
 
 def make_padding(shape: ModelShape) -> CorruptedRow:

@@ -233,7 +233,7 @@ def test_a_head_is_kept_for_who_writes_text_with_it_and_dropped_where_it_is_tied
 def test_large_models_are_written_in_several_files(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "SHARD_SIZE", "200KB")
+    monkeypatch.setattr(exporting, "FILE_BYTES", 200_000)
     out = export_model(source, tmp_path / "out", format="qwen", dtype="float32", check=False).folder
     assert len(list(out.glob("model-*.safetensors"))) > 2
     assert (out / "model.safetensors.index.json").is_file()

@@ -26,7 +26,7 @@ class FakeBackbone:
     """Its state of a token is (id, 1); packs over `room` tokens do not fit into memory."""
 
     def __init__(self, room: int = 10**9, error: type[BaseException] = torch.OutOfMemoryError) -> None:
-        self.device = torch.device("cpu")
+        self.device, self.causal = torch.device("cpu"), False
         self.packs: list[tuple[int, ...]] = []
         self._room = room
         self._error = error

@@ -74,6 +74,15 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(model: Path, suppl
     assert [line["step"] for line in cut] == [1, 2, 3, 4]
 
 
+def test_a_run_needs_nothing_of_the_checkpoint_that_it_went_on_from(model: Path, supply: Path, tmp_path: Path) -> None:
+    held_out = f"held_out_documents={supply / 'texts.jsonl.gz'}"
+    for steps in (1, 4):
+        (tmp_path / "settings.yaml").unlink(missing_ok=True)
+        report = run(model, supply, tmp_path, f"steps={steps}", "save_steps=1", "keep=1", held_out)
+    assert report.checkpoint is not None
+    assert read_card(report.checkpoint).pooling == "last"
+
+
 def test_a_lesson_is_made_of_its_number_and_seed_alone(model: Path, supply: Path) -> None:
     tokens, words = load(model).shape.tokens, model / "tokenizer.json"
 

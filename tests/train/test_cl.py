@@ -151,3 +151,11 @@ def test_a_crew_of_processes_reads_what_one_reads(model: Path, cl_rows: Path, tm
     for number in (0, 2):
         run(model, cl_rows, tmp_path / str(number), "steps=3", f"workers={number}")
     assert losses(tmp_path / "0") == losses(tmp_path / "2")
+
+
+def test_a_run_needs_nothing_of_the_checkpoint_that_it_went_on_from(model: Path, cl_rows: Path, tmp_path: Path) -> None:
+    for steps in (1, 4):
+        (tmp_path / "settings.yaml").unlink(missing_ok=True)
+        report = run(model, cl_rows, tmp_path, f"steps={steps}", "save_steps=1", "keep=1")
+    assert report.checkpoint is not None
+    assert Embedder.open(report.checkpoint, device="cpu").encode_queries([Query("x")]).shape == (1, 64)

@@ -297,3 +297,14 @@ def test_files_of_a_checkpoint_stay_small_and_a_run_goes_on_from_them(
     assert max(sizes) < 1.3e6  # the largest tensor
     assert Embedder.open(report.checkpoint, device="cpu").encode_queries([Query("x")]).shape == (1, 64)
     assert log(tmp_path / "small")[0]["loss"] == log(tmp_path / "large")[0]["loss"]
+
+
+def test_a_run_needs_nothing_of_the_checkpoint_that_it_went_on_from(
+    model: Path, cpt_rows: Path, tmp_path: Path
+) -> None:
+    for steps in (1, 5):
+        (tmp_path / "settings.yaml").unlink(missing_ok=True)
+        report = run(model, cpt_rows, tmp_path, f"steps={steps}", "save_steps=1", "keep=1", "workers=1")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000005"]
+    assert report.checkpoint is not None
+    assert Embedder.open(report.checkpoint, device="cpu").encode_queries([Query("x")]).shape == (1, 64)
