@@ -27,12 +27,14 @@ LABEL = re.compile(rf"([{re.escape(BULLETS)}]|\(?(\d{{1,2}}|[a-z]|[ivx]{{1,4}})[
 SECTION = re.compile(r"(appendix |chapter )?([A-Z]|\d{1,2})(\.\d{1,2})*\.?", re.IGNORECASE)
 NUMBERED = re.compile(r"\d{1,2}(\.\d{1,2})+\.? [^\W\d_]")
 CUT = re.compile(r"(?<=[^\W\d_]{2})[-‐]\n(?=[a-z])")  # a word that ends its line in a hyphen
+LEADER = re.compile(r"\.{6}")  # from a heading to its page, in a table of contents
+MIN_SIZE = 3.0  # points; smaller is hidden, or drawn by a font that tells neither size nor signs
 HEADING_RISE = 1.15  # how much larger than the page's usual type a heading is set
 MAX_GAP = 1.6  # of the type size: more white between two lines ends code or a table; an empty line does not
 MONO_ADVANCE = 0.56  # of the type size: the width of a sign of code, by which its indent is counted
 MIN_TABLE_ROWS, MIN_EVEN_ROWS = 3, 0.7  # a table's rows, and the share of them that have the same number of cells
 MIN_SIGNS: dict[BlockKind, float] = {"code": 0.3, "table": 0.4}  # letters and digits among all signs, and for others:
-MIN_LETTERS = 0.55  # letters; what has fewer is a formula, or a line of a table of contents
+MIN_LETTERS = 0.55  # letters; what has fewer is a formula
 MOST = 0.8  # of a line's letters, for it to be in a mono or bold face
 MAX_HEAD_WORDS = 15  # of the line at a page's top or bottom that returns on other pages
 DIGITS = 3  # of a box's sides: a thousandth of a page is less than a point
@@ -193,8 +195,10 @@ def _make_block(rows: Sequence[Row]) -> Block:
 
 
 def _is_worth(block: Block) -> bool:
-    """Whether a block is told in words: formulas, rules of signs and rows of dots are not."""
+    """Whether a block is told in words that can be seen: formulas, rules of signs and contents with dots are not."""
     signs = "".join(block.text.split())
+    if block.size < MIN_SIZE or LEADER.search(signs):
+        return False
     if block.kind in MIN_SIGNS:
         return sum(map(str.isalnum, signs)) > MIN_SIGNS[block.kind] * len(signs)
     return sum(map(str.isalpha, signs)) > MIN_LETTERS * len(signs)

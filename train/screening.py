@@ -16,6 +16,7 @@ COMMON_WORDS = frozenset(
     "the of and to that is for with this are be by it or not from which as an on if can will at its has you".split()
 )
 MIN_COMMON = 0.15  # of a page's words; running English has twice as many, listings and other languages fewer
+MAX_SINGLE = 0.2  # of them, as lone letters and digits; formulas have more, and words broken by an odd font
 MIN_LATIN = 0.6  # of all signs
 SHINGLE = 5  # words
 SKETCH = 128  # hashes of shingles that stand for a page: the lowest are a random sample of them (Broder 1997)
@@ -32,6 +33,7 @@ def is_english(text: str) -> bool:
     num_signs = sum(not sign.isspace() for sign in text)
     return (
         sum(word in COMMON_WORDS for word in words) >= MIN_COMMON * max(len(words), 1)
+        and sum(len(word) == 1 and word not in "ai" for word in words) <= MAX_SINGLE * len(words)
         and len(LATIN.findall(text)) >= MIN_LATIN * num_signs
     )
 

@@ -15,7 +15,7 @@ PROSE = (
 
 
 def write_pdf(path: Path, num_pages: int = 1) -> Path:
-    """Pages with a running head, a heading, prose, a list, code, a caption, a table and a formula."""
+    """Pages with a running head, a heading, prose, a list, code, a caption, a table, and three that say nothing."""
     document = pymupdf.open()
     for number in range(1, num_pages + 1):
         page = document.new_page(width=400, height=800)
@@ -33,6 +33,8 @@ def write_pdf(path: Path, num_pages: int = 1) -> Path:
             for column, cell in enumerate(cells):
                 page.insert_text((40 + 120 * column, 330 + 14 * row), cell, fontsize=10)
         page.insert_text((40, 420), "= ( + ) - < 7 > x", fontsize=10)
+        page.insert_text((40, 520), "Timetables of all lines . . . . . . . . . 12", fontsize=10)
+        page.insert_text((40, 560), "Too small to be read by anybody", fontsize=1)
         page.insert_text((40, 460), f"Crew and pay {number}{chr(96 + number)}", fontsize=10, fontname="hebo")
     path.parent.mkdir(parents=True, exist_ok=True)
     document.save(path)

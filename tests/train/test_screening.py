@@ -22,6 +22,8 @@ def prose(seed: int, num_words: int = 300) -> list[str]:
         ("Хранитель насоса следит за тем, чтобы он был смазан. The pump is oiled.", False),
         (r"\def\pump#1{\ifx\oil\relax\expandafter\seal\else\csname#1\endcsname\fi}", False),
         ("4711 0815 12.5 99.9 " * 20 + "the of and to that is for", False),
+        ("Let x be the sum of y and z, and let f of x be the root of g for k in m or n.", False),
+        ("The pump is o iled b y the k eep er of the sh ip, and the s eal is n ew if it c an b e.", False),
         ("", False),
     ],
 )
