@@ -35,7 +35,7 @@ def write_pdf(path: Path, num_pages: int = 1) -> Path:
         page.insert_text((40, 420), "= ( + ) - < 7 > x", fontsize=10)
         page.insert_text((40, 520), "Timetables of all lines . . . . . . . . . 12", fontsize=10)
         page.insert_text((40, 560), "Too small to be read by anybody", fontsize=1)
-        page.insert_text((40, 460), f"Crew and pay {number}{chr(96 + number)}", fontsize=10, fontname="hebo")
+        page.insert_text((40, 700), f"Crew and pay {number}{chr(96 + number)}", fontsize=10, fontname="hebo")
     path.parent.mkdir(parents=True, exist_ok=True)
     document.save(path)
     document.close()
