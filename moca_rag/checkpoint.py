@@ -4,11 +4,11 @@ import difflib
 import hashlib
 import json
 import re
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .deadline import ask_in_time
 from .errors import ConfigError, ModelError, one_line
 from .records import ModelCard, PixelBudget
 
@@ -183,21 +183,7 @@ def _ask_hub(name: str) -> None:
     """One look-up with a hard time limit; raises the client's error, or TimeoutError."""
     from huggingface_hub import HfApi
 
-    failures: list[Exception] = []
-
-    def look_up() -> None:
-        try:
-            HfApi().model_info(name, timeout=HUB_SECONDS)
-        except Exception as error:  # carried over to the caller's thread
-            failures.append(error)
-
-    thread = threading.Thread(target=look_up, daemon=True)
-    thread.start()
-    thread.join(HUB_SECONDS)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer in {HUB_SECONDS} s")
-    if failures:
-        raise failures[0]
+    ask_in_time(lambda: HfApi().model_info(name, timeout=HUB_SECONDS), HUB_SECONDS)
 
 
 def hash_folder(folder: Path) -> str:

@@ -2,13 +2,13 @@
 
 import hashlib
 import logging
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from .deadline import ask_in_time
 from .errors import ConfigError, DocumentError, one_line
 
 HUB_SECONDS = 1.5
@@ -91,18 +91,12 @@ def _ask_hub() -> bool:
     """Whether the hub answers at all: its client would try again for minutes, once for each table of a data set."""
     from huggingface_hub import constants, get_session
 
-    answers: list[object] = []
-
-    def look_up() -> None:
-        with suppress(Exception):
-            answers.append(get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS))
-
     if constants.HF_HUB_OFFLINE:
         return False
-    thread = threading.Thread(target=look_up, daemon=True)  # a dead name server knows no time limit
-    thread.start()
-    thread.join(HUB_SECONDS)
-    return bool(answers)
+    with suppress(Exception):
+        ask_in_time(lambda: get_session().head(constants.ENDPOINT, timeout=HUB_SECONDS), HUB_SECONDS)
+        return True
+    return False
 
 
 @contextmanager

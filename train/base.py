@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from moca_rag.backbone import Backbone
-from moca_rag.checkpoint import Checkpoint, find_checkpoint, read_values
+from moca_rag.checkpoint import Checkpoint, read_values
 from moca_rag.costs import count_flops
 from moca_rag.errors import ConfigError
 from moca_rag.shapes import read_shape
@@ -25,7 +25,7 @@ from .loop import Batch, Place
 from .ranks import Ranks, shard
 from .reader import LessonPack, Reader
 from .settings import BaseSettings
-from .stage import Frame, compute_half, list_layers, load_trainable, write_model
+from .stage import Frame, compute_half, find_start, list_layers, load_trainable, write_model
 
 HELD_OUT_LESSONS = 64
 NUM_CHOICES = 1000  # words among which one must be named rightly
@@ -220,12 +220,9 @@ def count_words(codes: Tensor, pack: LessonPack, choices: Sequence[str]) -> tupl
 
 def open_stage(settings: BaseSettings, ranks: Ranks) -> BaseStage:
     """The stage, from the run's newest checkpoint where there is one, else from the model that was named."""
-    newest = find_newest(Path(settings.out))
-    if not settings.model:
-        raise ConfigError("no model to start from: set model=FOLDER, made by moca model new")
+    found = find_start(settings)
     if not settings.documents or not settings.faces:
         raise ConfigError("no pages to read: set documents=FILE and faces=FOLDER, made by moca data corpus")
-    found = find_checkpoint(str(newest.folder) if newest is not None else settings.model)
     shape = read_shape(found.folder / "config.json", read_values(found))
     lessons = LessonSupply(
         documents=Path(settings.documents),

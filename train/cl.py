@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from moca_rag.backbone import Backbone
-from moca_rag.checkpoint import Checkpoint, find_checkpoint
+from moca_rag.checkpoint import Checkpoint
 from moca_rag.costs import count_flops
 from moca_rag.errors import ConfigError
 from moca_rag.inputs import Pack, TokenSequence
@@ -25,13 +25,13 @@ from .crew import Crew
 from .gradcache import gather_with_grad, grad_cache
 from .loop import Batch, Place
 from .lora import add_lora, restore_lora, split_lora, write_adapter
-from .mixture import Fault, Mixture
+from .mixture import Fault, Mixture, open_mixtures
 from .ranks import Ranks, shard
 from .readers import Pair, PairReader, open_pair_rows
 from .rows import PairRow
 from .settings import ClSettings
 from .sources import open_pairs
-from .stage import Frame, compute_half, list_layers, load_trainable, make_padding, write_model
+from .stage import Frame, compute_half, find_start, list_layers, load_trainable, make_padding, write_model
 from .tasks import TaskBatches, split_ranks
 
 HELD_OUT_PAIRS = 256
@@ -270,18 +270,10 @@ def open_stage(settings: ClSettings, ranks: Ranks) -> ClStage:
 
     Under LoRA always from the latter: a checkpoint's model has its factors added in, and rounding would add up.
     """
-    newest = find_newest(Path(settings.out))
-    if not settings.model:
-        raise ConfigError("no model to start from: set model=FOLDER_OR_HUB_ID")
-    found = find_checkpoint(settings.model if newest is None or settings.lora_rank else str(newest.folder))
+    found = find_start(settings, afresh=settings.lora_rank > 0)
     if settings.lora_rank and found.adapter is not None:
         raise ConfigError(
             f"{settings.model} is an adapter itself, and LoRA needs a whole model: write one by moca model export"
         )
-    rows, held_out = (
-        Mixture([open_pairs(source) for source in sources], settings.max_bad_rows)
-        for sources in (settings.data, settings.held_out)
-    )
-    if not len(rows):
-        raise ConfigError("no data to learn from: set data=FILE, or a list of sources in the config")
+    rows, held_out = open_mixtures(settings, open_pairs)
     return ClStage(settings, found, ranks, rows, held_out)

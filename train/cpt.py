@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import register_fsdp_forward_method
 
 from moca_rag.backbone import Backbone
-from moca_rag.checkpoint import Checkpoint, find_checkpoint, read_values
+from moca_rag.checkpoint import Checkpoint, read_values
 from moca_rag.costs import count_flops
 from moca_rag.errors import ConfigError
 from moca_rag.tensors import open_tensors
@@ -26,7 +26,7 @@ from .checkpoints import find_newest, read_tensors
 from .corruption import CorruptedRow, derive_seed
 from .crew import Crew
 from .loop import Batch, Place
-from .mixture import Fault, Mixture
+from .mixture import Fault, Mixture, open_mixtures
 from .packing import plan_packs, price_row
 from .ranks import Ranks, shard
 from .readers import CptKey, CptReader, Size, open_cpt_rows
@@ -35,7 +35,7 @@ from .rows import CptRow
 from .settings import CptSettings
 from .showing import Restored, choose_rows, write_shown
 from .sources import open_cpt
-from .stage import Frame, compute_half, list_layers, load_trainable, make_padding, write_model
+from .stage import Frame, compute_half, find_start, list_layers, load_trainable, make_padding, write_model
 
 HELD_OUT_ROWS = 128
 MEASURED_AHEAD = 8  # rows for each process of a crew
@@ -273,14 +273,6 @@ def read_head(checkpoint: Checkpoint, device: torch.device) -> Tensor | None:
 
 def open_stage(settings: CptSettings, ranks: Ranks) -> CptStage:
     """The stage, from the run's newest checkpoint where there is one, else from the model that was named."""
-    newest = find_newest(Path(settings.out))
-    if not settings.model:
-        raise ConfigError("no model to start from: set model=FOLDER_OR_HUB_ID")
-    found = find_checkpoint(str(newest.folder) if newest is not None else settings.model)
-    rows, held_out = (
-        Mixture([open_cpt(source) for source in sources], settings.max_bad_rows)
-        for sources in (settings.data, settings.held_out)
-    )
-    if not len(rows):
-        raise ConfigError("no data to learn from: set data=FILE, or a list of sources in the config")
+    found = find_start(settings)
+    rows, held_out = open_mixtures(settings, open_cpt)
     return CptStage(settings, found, ranks, rows, held_out)

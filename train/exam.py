@@ -18,7 +18,7 @@ from moca_rag.judged import PDFS, QRELS, QUERIES
 from moca_rag.progress import Reporter
 
 from .canvas import ComposedPage
-from .compose import compose_page
+from .compose import SENTENCE_END, compose_page
 from .corruption import derive_seed
 from .documents import PageText, read_documents
 from .faces import Faces
@@ -27,7 +27,6 @@ from .passages import HEADING_WORDS, SENTENCE_WORDS
 from .scanning import scan_page
 from .settings import ExamReport, ExamSettings
 
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 KEYWORD = re.compile(r"[a-z]{4,}")
 NUM_KEYWORDS = 4
 

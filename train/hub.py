@@ -1,12 +1,12 @@
 """Finds the files of published data sets: local copies, the hub, or the hub's cache."""
 
-import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeAlias
 
+from moca_rag.deadline import ask_in_time
 from moca_rag.errors import ConfigError, DocumentError, one_line
 
 HUB_SECONDS = 3.0
@@ -113,22 +113,11 @@ def open_hub(repository: str, revision: str) -> Place:
     """A repository on the hub, at this commit or else its newest. One look-up with a hard time limit; raises its error."""
     from huggingface_hub import HfApi, HfFileSystem
 
-    commits: list[str] = []
-    failures: list[Exception] = [TimeoutError(f"no answer in {HUB_SECONDS:g} s")]
-
-    def look_up() -> None:
-        try:
-            info = HfApi().dataset_info(repository, revision=revision or None, timeout=HUB_SECONDS)
-            commits.append(info.sha or "main")
-        except Exception as error:  # carried over to the caller's thread
-            failures.append(error)
-
-    thread = threading.Thread(target=look_up, daemon=True)  # a dead name server knows no time limit
-    thread.start()
-    thread.join(HUB_SECONDS)
-    if not commits:
-        raise failures[-1]
-    return Place("hub", HfFileSystem(), f"datasets/{repository}@{commits[0]}", commits[0])
+    info = ask_in_time(
+        lambda: HfApi().dataset_info(repository, revision=revision or None, timeout=HUB_SECONDS), HUB_SECONDS
+    )
+    commit = info.sha or "main"
+    return Place("hub", HfFileSystem(), f"datasets/{repository}@{commit}", commit)
 
 
 def _local_place(kind: str, folder: Path) -> Place:

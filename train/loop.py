@@ -129,8 +129,11 @@ def train(stage: Stage, settings: RunSettings, ranks: Ranks, reporter: Reporter)
     """
     run = Path(settings.out)
     optimizer = make_optimizer(stage.module, settings)
-    step, place = _restore(stage, optimizer, find_newest(run))
-    last: dict[str, float] = {}
+    found = find_newest(run)
+    step, place = _restore(stage, optimizer, found)
+    last: dict[str, float] = {} if found is None else {**found.state["figures"], "step": step}
+    if step >= stage.num_steps:
+        return last
     reporter.start("steps", stage.num_steps)
     reporter.advance("steps", step)
     voice = _Voice(reporter if ranks.leads else SilentReporter(), step, stage.num_steps)

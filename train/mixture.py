@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Generic, TypeVar
 
+from moca_rag.errors import ConfigError
+
 from .rows import CptRow, PairRow, RowError
+from .settings import RunSettings, Source
 from .sources import Rows, SkipLimit
 
 Row = TypeVar("Row", bound=CptRow | PairRow)
@@ -19,6 +22,19 @@ class Fault:
     """Why a row cannot be read."""
 
     reason: str
+
+
+def open_mixtures(
+    settings: RunSettings, open_source: Callable[[Source], Rows[Row]]
+) -> tuple["Mixture[Row]", "Mixture[Row]"]:
+    """The rows to learn from, and those to be judged by. Raises ConfigError where there are none to learn from."""
+    rows, held_out = (
+        Mixture([open_source(source) for source in sources], settings.max_bad_rows)
+        for sources in (settings.data, settings.held_out)
+    )
+    if not len(rows):
+        raise ConfigError("no data to learn from: set data=FILE, or a list of sources in the config")
+    return rows, held_out
 
 
 class Mixture(Generic[Row]):

@@ -113,21 +113,6 @@ class SkipLimit:
         self.limit = limit
         self.skipped: list[str] = []
 
-    def take(
-        self, source: Rows[Row], index: int, build: Callable[[Row], Built] = lambda row: cast(Any, row)
-    ) -> Built | None:
-        """What `build` makes of a row (the row itself), or None where either fails. Raises DocumentError over the limit."""
-        try:
-            row = source[index]
-        except RowError as error:
-            self.skip(str(error))
-            return None
-        try:
-            return build(row)
-        except RowError as error:
-            self.skip(f"{source.name}, row {index + 1}: {error}")
-            return None
-
     def skip(self, reason: str) -> None:
         """Count one row. Raises DocumentError over the limit, naming the first ones."""
         self.skipped.append(reason)

@@ -12,16 +12,31 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as run_again
 
 from moca_rag.backbone import Backbone
-from moca_rag.checkpoint import Checkpoint, ModelSettings, read_settings, read_values
+from moca_rag.checkpoint import Checkpoint, ModelSettings, find_checkpoint, read_settings, read_values
+from moca_rag.errors import ConfigError
 from moca_rag.inputs import BLOCK, TokenSequence
 from moca_rag.loader import load_backbone
 from moca_rag.memory import keep_memory
 from moca_rag.pixels import patchify
 from moca_rag.shapes import ModelShape
 
+from .checkpoints import find_newest
 from .corruption import CorruptedRow
 from .ranks import Ranks
 from .settings import RunSettings
+
+
+def find_start(settings: RunSettings, *, afresh: bool = False) -> Checkpoint:
+    """The run's newest checkpoint where there is one, unless `afresh`; else the model that was named.
+
+    Raises ConfigError where none was.
+    """
+    if not settings.model:
+        raise ConfigError(
+            "no model to start from: set model=FOLDER_OR_HUB_ID (moca model new makes one out of nothing)"
+        )
+    newest = None if afresh else find_newest(Path(settings.out))
+    return find_checkpoint(settings.model if newest is None else str(newest.folder))
 
 
 def load_trainable(checkpoint: Checkpoint, settings: RunSettings, ranks: Ranks) -> Backbone:

@@ -308,3 +308,10 @@ def test_a_run_needs_nothing_of_the_checkpoint_that_it_went_on_from(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000005"]
     assert report.checkpoint is not None
     assert Embedder.open(report.checkpoint, device="cpu").encode_queries([Query("x")]).shape == (1, 64)
+
+
+def test_a_finished_run_says_so_again_and_does_nothing(model: Path, cpt_rows: Path, tmp_path: Path) -> None:
+    first, again = (run(model, cpt_rows, tmp_path, "steps=2") for _ in range(2))
+    assert (again.steps, again.num_steps, again.checkpoint) == (2, 2, first.checkpoint)
+    assert again.figures["loss"] == first.figures["loss"]
+    assert len(log(tmp_path)) == 2
