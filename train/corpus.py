@@ -83,6 +83,7 @@ class _Run:
         self._rows: list[dict[str, str | int]] = []
 
     def write(self, folder: Path) -> CorpusReport:
+        """Documents, fonts and the table of packages, which lie in `folder` or are downloaded into it."""
         settings = self._settings
         wanted: tuple[TextPackage | FontPackage, ...] = (*settings.packages, *settings.fonts)
         self._reporter.start("downloads", len(wanted))

@@ -49,6 +49,7 @@ def gather_with_grad(rows: Tensor) -> Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
+        """All ranks' rows, padded for the collective and cut again."""
         number = torch.tensor([len(rows)], device=rows.device)
         numbers = [int(other) for other in _all_gather(number)]
         padded = rows.new_zeros(max(numbers), *rows.shape[1:])  # collectives want equal shapes
@@ -58,6 +59,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """The gradient of this rank's rows, summed over the ranks."""
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total[ctx.first : ctx.first + ctx.number]

@@ -118,6 +118,7 @@ class _Run:
         self._seen_pages: set[bytes] = set()
 
     def write(self, paths: Iterable[Path]) -> PdfReport:
+        """The rows of all documents, and what was counted."""
         documents = self._choose(sorted(paths))
         stages: tuple[Literal["cpt", "cl"], ...] = ("cpt", "cl")
         with ExitStack() as stack:

@@ -202,6 +202,7 @@ class _Chain:
         self._now: Any = next(streams)
 
     def read(self, size: int) -> bytes:
+        """The next bytes, at most so many; none at the end of the last stream."""
         while True:
             data: bytes = self._now.read(size)
             following = None if data else next(self._streams, None)
