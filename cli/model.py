@@ -51,9 +51,13 @@ def new(
     plan: Annotated[
         Path | None, typer.Option(metavar="FILE.yaml", help="The sizes of the model (those of moca-tiny).")
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A sentence encoder (sentence-transformers) that tells what tokens mean."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> NewModel:
-    """Make a small model with random weights and a tokenizer of its own, for moca train base to teach.
+    """Make a small model with random layers and a tokenizer of its own, for moca train base to teach.
 
     \b
     Examples:
@@ -64,7 +68,9 @@ def new(
     from moca_rag.train.fresh import make_model  # loads torch
     from moca_rag.train.runs import CONFIGS
 
-    return make_model(load_settings(ModelPlan(), plan or CONFIGS / "model" / "tiny.yaml", []), documents, out)
+    return make_model(
+        load_settings(ModelPlan(), plan or CONFIGS / "model" / "tiny.yaml", []), documents, out, teacher, ctx.obj
+    )
 
 
 def show_new(terminal: Terminal, report: NewModel) -> int:

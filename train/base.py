@@ -23,7 +23,7 @@ from .lessons import LessonRates, LessonSupply, Row, open_lessons
 from .letters import code_words
 from .loop import Batch, Place
 from .ranks import Ranks, shard
-from .reader import LessonPack, Reader
+from .reader import LessonPack, Reader, Readings
 from .settings import BaseSettings
 from .stage import Frame, compute_half, find_start, list_layers, load_trainable, write_model
 
@@ -92,9 +92,10 @@ class BaseStage:
         found = {
             "letter_loss": sums["letters"] / max(sums["patches"], 1),
             "word_loss": sums["words"] / cells,
+            "sum_loss": sums["sums"] / cells,
             "token_loss": sums["tokens_loss"] / max(sums["guessed"], 1),
         }
-        weights = (settings.letter_weight, settings.word_weight, settings.token_weight)
+        weights = (settings.letter_weight, settings.word_weight, settings.sum_weight, settings.token_weight)
         return {
             "loss": sum(weight * loss for weight, loss in zip(weights, found.values(), strict=True)),
             **found,
@@ -141,15 +142,16 @@ class BaseStage:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _add_up(self, work: Work, counts: Mapping[str, float], *, learn: bool) -> dict[str, float]:
-        names = ("letters", "words", "tokens_loss", "right", "hits", "named", "there")
+        names = ("letters", "words", "sums", "tokens_loss", "right", "hits", "named", "there")
         sums = dict.fromkeys(names, 0.0)
         for pack in work.packs:
             read = self._module(pack)
             if learn:
-                torch.autograd.backward(self._total(read.letters, read.words, read.tokens, counts) * self._ranks.number)
+                torch.autograd.backward(self._total(read, counts) * self._ranks.number)
             found = (
                 read.letters.item(),
                 read.words.item(),
+                read.sums.item(),
                 read.tokens.item(),
                 read.right.item(),
                 *read.found.tolist(),
@@ -158,11 +160,11 @@ class BaseStage:
         own = {"patches": work.num_patches, "guessed": work.num_guessed}
         return sums | own | {"tokens": work.num_tokens, "flops": (3 if learn else 1) * work.flops}
 
-    def _total(self, letters: Tensor, words: Tensor, tokens: Tensor, counts: Mapping[str, float]) -> Tensor:
-        settings = self._settings
-        read = settings.letter_weight * letters / max(counts["patches"], 1)
-        named = settings.word_weight * words / max(counts["patches"] / 4, 1)
-        return read + named + settings.token_weight * tokens / max(counts["guessed"], 1)
+    def _total(self, read: Readings, counts: Mapping[str, float]) -> Tensor:
+        settings, patches = self._settings, max(counts["patches"], 1)
+        cells = settings.word_weight * read.words + settings.sum_weight * read.sums
+        guessed = settings.token_weight * read.tokens / max(counts["guessed"], 1)
+        return settings.letter_weight * read.letters / patches + cells / max(patches / 4, 1) + guessed
 
     def _pack(self, rows: Sequence[Row]) -> Work:
         """Rows of like length together, so that equal crops go through attention in one call."""
@@ -230,7 +232,7 @@ def open_stage(settings: BaseSettings, ranks: Ranks) -> BaseStage:
         tokenizer=found.file("tokenizer.json"),
         tokens=shape.tokens,
         max_tokens=settings.max_tokens,
-        rates=LessonRates(settings.pages, settings.scans),
+        rates=LessonRates(settings.pages, settings.scans, crop_sizes=_read_sizes(settings)),
         seed=settings.seed,
     )
     held_out = None
@@ -238,3 +240,10 @@ def open_stage(settings: BaseSettings, ranks: Ranks) -> BaseStage:
         faces = Path(settings.held_out_faces or settings.faces)
         held_out = replace(lessons, documents=Path(settings.held_out_documents), faces=faces, seed=settings.seed + 1)
     return BaseStage(settings, found, ranks, lessons, held_out)
+
+
+def _read_sizes(settings: BaseSettings) -> tuple[float, float]:
+    sizes = settings.crop_sizes
+    if len(sizes) != 2 or not 4 <= sizes[0] <= sizes[1]:
+        raise ConfigError(f"crop_sizes={list(sizes)}: give the least and the largest in pixels, as [8, 24]")
+    return sizes[0], sizes[1]

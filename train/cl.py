@@ -9,6 +9,7 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from moca_rag.inputs import Pack, TokenSequence
 from moca_rag.pooling import pool
 
 from .checkpoints import find_newest, read_tensors
-from .contrast import accuracy, info_nce, mask_duplicates, matryoshka_nce, place_positives
+from .contrast import accuracy, distil, info_nce, mask_duplicates, matryoshka_nce, place_positives
 from .crew import Crew
 from .gradcache import gather_with_grad, grad_cache
 from .loop import Batch, Place
@@ -33,6 +34,7 @@ from .settings import ClSettings
 from .sources import open_pairs
 from .stage import Frame, compute_half, find_start, list_layers, load_trainable, make_padding, write_model
 from .tasks import TaskBatches, split_ranks
+from .teacher import Teacher
 
 HELD_OUT_PAIRS = 256
 
@@ -47,6 +49,8 @@ class Work:
     chunks: tuple[tuple[TokenSequence, ...], ...]
     counts: Tensor
     hashes: Tensor
+    meanings: Tensor | None
+    """What a teacher makes of the same texts [n + m, E]; None without one, and where pictures are among them."""
     num_tokens: int
     flops: int
 
@@ -88,6 +92,7 @@ class ClStage:
             if settings.workers
             else Crew(0, lambda: partial(reader.read, rows))
         )
+        self._teacher = Teacher.open(Path(settings.teacher), half=settings.half) if settings.teacher else None
         backbone = load_learner(checkpoint, settings, ranks)
         self._numbers, self._batches = self._plan()
         self._epoch: tuple[int, list[tuple[str, list[int]]]] | None = None
@@ -125,10 +130,18 @@ class ClStage:
     def run(self, prepared: Work) -> dict[str, float]:
         """Forward and backward in chunks, with the exact gradient of the loss over the global batch."""
         found: dict[str, float] = {}
+        meanings = prepared.meanings
+        # Ranks gather together or not at all: a mixed batch may hold pictures on one of them alone.
+        texts = self._ranks.add_up({"texts": float(meanings is not None)}) if self._teacher else {"texts": 0.0}
+        teaches = texts["texts"] == self._ranks.number
 
         def loss(embeddings: Tensor) -> Tensor:
             value, right, number = self._compare(embeddings, prepared)
             found.update(loss=value.item() / self._ranks.number, right=right / self._ranks.number)
+            if teaches and meanings is not None:
+                told = self._distil(embeddings, meanings)
+                found["told"] = told.item() / self._ranks.number
+                value = value + self._settings.teacher_weight * told
             found["queries"] = number / self._ranks.number
             return value
 
@@ -140,6 +153,7 @@ class ClStage:
         return {
             "loss": sums["loss"] / sums["batches"],
             "accuracy": sums["right"] / max(sums["queries"], 1e-9),
+            **({"teacher_loss": sums["told"] / sums["batches"]} if "told" in sums else {}),
             "queries": sums["queries"],
             "tokens": sums["tokens"],
             "flops": sums["flops"],
@@ -207,9 +221,24 @@ class ClStage:
             chunks=tuple(cut_chunks(sequences, self._settings.chunk_tokens)),
             counts=torch.tensor([len(pair[1]) for pair in pairs], dtype=torch.long),
             hashes=torch.tensor([key for pair in pairs for key in pair[2]], dtype=torch.long),
+            meanings=self._ask_teacher(pairs),
             num_tokens=sum(len(sequence.ids) for sequence in sequences),
             flops=sum(count_flops(self._shape, len(sequence.ids), sequence.grids) for sequence in sequences),
         )
+
+    def _ask_teacher(self, pairs: Sequence[Pair]) -> Tensor | None:
+        """The teacher's embeddings of all queries, then of all documents."""
+        texts = [pair[3] for pair in pairs]
+        if self._teacher is None or not all(texts):
+            return None
+        every = [text[0] for text in texts] + [side for text in texts for side in text[1:]]
+        return torch.from_numpy(
+            self._teacher.encode(every) if every else np.zeros((0, self._teacher.dimension), np.float32)
+        )
+
+    def _distil(self, embeddings: Tensor, meanings: Tensor) -> Tensor:
+        """How far the texts of the global batch lie from where the teacher sees them."""
+        return distil(gather_with_grad(embeddings), gather_with_grad(meanings.to(embeddings.device)))
 
     def _even_out(self, chunks: Sequence[tuple[TokenSequence, ...]]) -> list[tuple[TokenSequence, ...]]:
         """As many chunks as the rank with the most has, empty ones at the end: sharded ranks step together."""

@@ -23,6 +23,7 @@ from .typesetting import Typesetter
 __all__ = ["ComposedPage", "PageStyle", "compose_crop", "compose_page"]
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+CROP_SIZES = (8.0, 24.0)  # pixels
 SMALLEST_IN_BOX = 6.0  # pixels
 MOST_SPANNED = 0.3  # of the height, by a head across several columns
 SOURCE_LEADING = 1.2  # line height of type in a source whose boxes tell how large the type must be
@@ -60,10 +61,17 @@ def compose_page(
 
 
 def compose_crop(
-    words: Sequence[str], faces: Faces, rng: np.random.Generator, width: int = 448, height: int = 112
+    words: Sequence[str],
+    faces: Faces,
+    rng: np.random.Generator,
+    width: int = 448,
+    height: int = 112,
+    sizes: tuple[float, float] = CROP_SIZES,
 ) -> ComposedPage:
-    """A picture full of as many of the words as it holds, at 8 to 24 pixels, small type more often: to learn letters from."""
-    size = round_size(float(np.exp(rng.uniform(np.log(8), np.log(24)))))
+    """A picture full of as many of the words as it holds, in one of the sizes in pixels, small type more often: to learn
+    letters from.
+    """
+    size = round_size(float(np.exp(rng.uniform(np.log(sizes[0]), np.log(sizes[1])))))
     paper, ink = (draw_item(rng, (WHITE, WHITE, *PAPERS)), draw_item(rng, INKS))
     if rng.random() < 0.1:
         paper, ink = draw_item(rng, NIGHTS), WHITE

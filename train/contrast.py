@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, kl_div, normalize
 
 from moca_rag.errors import ConfigError
 
@@ -108,6 +108,23 @@ def matryoshka_nce(
     ]
     stacked = torch.stack(losses)
     return stacked.sum() if weights is None else stacked @ stacked.new_tensor(weights)
+
+
+def distil(rows: Tensor, meanings: Tensor, *, temperature: float = 0.05) -> Tensor:
+    """Mean over a batch's texts of KL(teacher || student) between how each compares the text with all others.
+
+    `rows` [N, D] are unit embeddings, `meanings` [N, E] those of a teacher: only their cosines meet, so that sizes may
+    differ (relational distillation, Park et al. 2019, arXiv 1904.05068, over a softmax as in contrastive losses).
+
+    >>> float(distil(torch.eye(3), torch.eye(3)))
+    0.0
+    """
+    own = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    found, wanted = (
+        (vectors.float() @ vectors.float().T / temperature).masked_fill(own, -1e4).log_softmax(dim=-1)
+        for vectors in (rows, meanings)
+    )
+    return kl_div(found, wanted, reduction="batchmean", log_target=True)
 
 
 def accuracy(

@@ -254,7 +254,7 @@ class CptStage:
         newest = find_newest(Path(settings.out))
         if newest is not None:
             module.load_state_dict(read_tensors(newest, "heads"), strict=False)
-        module.to(self._ranks.device).requires_grad_().train()
+        module.to(self._ranks.device).train()
         compute_half(module, settings, self._ranks)
         shard(module, list_layers(backbone), self._ranks)
         register_fsdp_forward_method(module, "restore")

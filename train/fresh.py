@@ -15,27 +15,38 @@ from moca_rag.backbone import Backbone
 from moca_rag.checkpoint import SETTINGS_FILE, ModelSettings
 from moca_rag.errors import ConfigError
 from moca_rag.export import publish_name
+from moca_rag.progress import Reporter, SilentReporter
+from moca_rag.records import Floats
 from moca_rag.shapes import read_shape
 
 from .documents import Document, read_documents
+from .sentences import draw_sentences
 from .settings import ModelPlan, NewModel
+from .teacher import Teacher
+from .vocabulary import embed_vocabulary, teach_vocabulary
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|mask|>")
 # As Qwen2's own: contractions, words with the sign before them, single digits, signs, blanks.
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+QUIET = 0.01  # what a text layer adds at first, of what it would add
 HEAD_AXES = 3  # of positions: time, height, width
 
 
-def make_model(plan: ModelPlan, documents: Path, out: Path) -> NewModel:
-    """Write a model folder with random weights and a tokenizer of the documents' own.
+def make_model(
+    plan: ModelPlan, documents: Path, out: Path, teacher: Path | None = None, reporter: Reporter | None = None
+) -> NewModel:
+    """Write a model folder with random layers, and a tokenizer and first embeddings of its tokens of the documents' own.
 
-    Raises ConfigError where `out` is taken or the sizes do not fit together.
+    Tokens learn their meanings from `teacher`, a folder of sentence-transformers; without one they have codes of their
+    letters only.
+    Raises ConfigError where `out` is taken or the sizes do not fit together, ModelError where the teacher is none.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is there already: give a folder that is new or empty")
-    texts = list(list_texts(read_documents(documents)))
+    read = list(read_documents(documents))
+    texts = list(list_texts(read))
     if not texts:
         raise ConfigError(f"{documents} holds no text: make another with moca data corpus")
     tokenizer = train_tokenizer(texts, plan.vocab_size)
@@ -43,6 +54,13 @@ def make_model(plan: ModelPlan, documents: Path, out: Path) -> NewModel:
     shape = read_shape(out / "config.json", values)
     backbone = Backbone(shape)
     draw_weights(backbone, plan.seed)
+    if teacher is None:
+        embeddings = embed_vocabulary(tokenizer, texts, plan.hidden_size)
+    else:
+        sentences = draw_sentences(read, plan.sentences, plan.seed)
+        told = Teacher.open(teacher, half=plan.half)
+        embeddings = teach_vocabulary(tokenizer, texts, plan.hidden_size, told, sentences, reporter or SilentReporter())
+    place_embeddings(backbone, embeddings)
     out.mkdir(parents=True, exist_ok=True)
     weights = {publish_name(name): weight.contiguous() for name, weight in backbone.state_dict().items()}
     save_file(weights, out / "model.safetensors", {"format": "pt"})
@@ -155,3 +173,17 @@ def draw_weights(backbone: Backbone, seed: int) -> None:
             if name.endswith(("o_proj.weight", "down_proj.weight", "attn.proj.weight")):
                 spread /= depth**0.5
             nn.init.normal_(weight, std=0.02 if "embed_tokens" in name else spread, generator=generator)
+
+
+def place_embeddings(backbone: Backbone, embeddings: Floats) -> None:
+    """Fill the token table [V, D]; the text layers add next to nothing at first, so that a text is the mean of its tokens.
+
+    The last number only keeps embeddings from growing long in the norm at the end, which therefore drops it.
+    """
+    model = backbone.language_model
+    with torch.no_grad():
+        model.embed_tokens.weight[: len(embeddings)] = torch.from_numpy(embeddings)
+        model.norm.weight[-1] = 0.0
+        for name, weight in model.layers.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight.mul_(QUIET)  # not 0: a model whose tokens tell each other nothing is refused when it is opened

@@ -13,11 +13,11 @@ from moca_rag.records import PixelBudget, Pixels
 from moca_rag.shapes import VisionTokens
 
 from .canvas import ComposedPage
-from .compose import compose_crop, compose_page
+from .compose import CROP_SIZES, compose_crop, compose_page
 from .corruption import derive_seed
 from .documents import read_documents
 from .faces import Faces
-from .letters import Lesson, read_lesson
+from .letters import Lesson, WordPieces, read_lesson
 from .scanning import scan_page
 
 Row = tuple[TokenSequence, Lesson]
@@ -30,12 +30,13 @@ STRANGE_RATE = 0.15  # of a crop's words are made up: a reader must not lean on 
 
 @dataclass(frozen=True, slots=True)
 class LessonRates:
-    """What is drawn: the share of whole pages, that of what looks scanned, and the size of crops in pixels."""
+    """What is drawn: the share of whole pages, that of what looks scanned, the size of crops and of their type in pixels."""
 
     pages: float = 0.0
     scans: float = 0.15
     crop_width: int = 448
     crop_height: int = 112
+    crop_sizes: tuple[float, float] = CROP_SIZES
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Lessons:
             raise ConfigError(f"{supply.documents} holds no page with words: make another with moca data corpus")
         self._faces, self._rates, self._seed = Faces.open(supply.faces), supply.rates, supply.seed
         tokenizer = load_tokenizer(supply.tokenizer)
+        self._pieces = WordPieces(tokenizer)
         self._builder = SequenceBuilder(tokenizer, supply.tokens, ANY_SIZE, supply.max_tokens, tells=False)
 
     def build(self, number: int) -> Row:
@@ -84,13 +86,16 @@ class Lessons:
         if rng.random() < self._rates.scans:
             page = scan_page(page, rng)
         parts: list[str | Pixels] = [page.pixels, "\n" + page.text] if whole else [page.pixels]
-        return self._builder.build(parts), read_lesson(page)
+        return self._builder.build(parts), read_lesson(page, self._pieces)
 
     def _compose_page(self, rng: np.random.Generator) -> ComposedPage:
         return compose_page(self._pages[int(rng.integers(len(self._pages)))].blocks, self._faces, rng)
 
     def _compose_crop(self, rng: np.random.Generator) -> ComposedPage:
-        return compose_crop(self._draw_words(rng), self._faces, rng, self._rates.crop_width, self._rates.crop_height)
+        rates = self._rates
+        return compose_crop(
+            self._draw_words(rng), self._faces, rng, rates.crop_width, rates.crop_height, rates.crop_sizes
+        )
 
     def _draw_words(self, rng: np.random.Generator) -> list[str]:
         """Words as they follow each other somewhere on a page, some with their letters thrown about."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from moca_rag.pixels import MERGE_SIDE, PATCH_SIDE
 from moca_rag.records import Floats
@@ -31,16 +32,32 @@ class Lesson:
     """What stands where on a page, in the order of its patch rows.
 
     `letters` [K, 2] are pairs of a patch and a place in `ALPHABET`; `cells` [N] the visual token of each word, and
-    `words` the words as they are compared: in small letters, without the signs around them.
+    `words` the words as they are compared: in small letters, without the signs around them. `tokens` [M, 2] are pairs of
+    a visual token and a text token that is printed there.
     """
 
     letters: NDArray[np.int32]
     cells: NDArray[np.int32]
     words: tuple[str, ...]
+    tokens: NDArray[np.int32]
 
 
-def read_lesson(page: ComposedPage) -> Lesson:
-    """The lesson of a page whose sides are multiples of 28; letters and words count where their middles stand."""
+class WordPieces:
+    """The text tokens of words, each with the place of its middle letter."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.cut = lru_cache(CODED_WORDS)(self._cut)
+
+    def _cut(self, word: str) -> tuple[tuple[int, int], ...]:
+        """Pairs of a token's id and a place in the word, which is read as it stands within a line."""
+        found = self._tokenizer.encode(f" {word}", add_special_tokens=False)
+        middles = [max((start + end - 1) // 2 - 1, 0) for start, end in found.offsets]
+        return tuple(zip(found.ids, (min(middle, len(word) - 1) for middle in middles), strict=True))
+
+
+def read_lesson(page: ComposedPage, pieces: WordPieces) -> Lesson:
+    """The lesson of a page whose sides are multiples of 28; letters, words and tokens count where their middles stand."""
     columns = page.pixels.shape[1] // (PATCH_SIDE * MERGE_SIDE)
     known = np.where(page.letters < len(_PLACES), _PLACES[page.letters % len(_PLACES)], -1)
     patches = place_patches(page.letter_centres, columns)
@@ -49,7 +66,18 @@ def read_lesson(page: ComposedPage) -> Lesson:
     words = [clean_word(word) for word in page.words]
     kept = [number for number, word in enumerate(words) if word]
     cells = place_patches(middles, columns)[kept] // MERGE_SIDE**2
-    return Lesson(letters.astype(np.int32), cells.astype(np.int32), tuple(words[number] for number in kept))
+    starts = np.cumsum([0, *map(len, page.words)])
+    printed = [
+        (patches[start + place] // MERGE_SIDE**2, token)
+        for start, word in zip(starts.tolist(), page.words, strict=False)
+        for token, place in pieces.cut(word)
+    ]
+    return Lesson(
+        letters=letters.astype(np.int32),
+        cells=cells.astype(np.int32),
+        words=tuple(words[number] for number in kept),
+        tokens=np.array(printed, np.int32).reshape(-1, 2),
+    )
 
 
 def place_patches(points: NDArray[Any], columns: int) -> NDArray[np.int64]:
@@ -76,23 +104,23 @@ def clean_word(word: str) -> str:
 
 
 @lru_cache(CODED_WORDS)
-def code_word(word: str) -> Floats:
-    """The code [256] of a word: random numbers of its letter triples and of the whole, at unit length.
+def code_word(word: str, size: int = CODE_SIZE) -> Floats:
+    """The code [size] of a word: random numbers of its letter triples and of the whole, at unit length.
 
     Words that share letters have codes that are near, so what was learnt of some is worth something for others.
     """
     framed = f"<{word}>"
     grams = [framed, *(framed[start : start + 3] for start in range(len(framed) - 2))]
-    total = np.sum([code_gram(gram) for gram in grams], axis=0) + code_gram(framed)
+    total = np.sum([code_gram(gram, size) for gram in grams], axis=0) + code_gram(framed, size)
     code: Floats = (total / np.linalg.norm(total)).astype(np.float32)
     return code
 
 
 @lru_cache(CODED_WORDS)
-def code_gram(gram: str) -> Floats:
-    """Random numbers [256] that are always the same for the same letters."""
+def code_gram(gram: str, size: int = CODE_SIZE) -> Floats:
+    """Random numbers [size] that are always the same for the same letters."""
     seed = int.from_bytes(hashlib.blake2b(gram.encode(), digest_size=8).digest(), "big")
-    return np.random.default_rng(seed).standard_normal(CODE_SIZE, dtype=np.float32)
+    return np.random.default_rng(seed).standard_normal(size, dtype=np.float32)
 
 
 def code_words(words: Sequence[str]) -> Floats:

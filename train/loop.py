@@ -12,7 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from moca_rag.errors import MocaError
@@ -20,11 +19,10 @@ from moca_rag.progress import Reporter, SilentReporter
 
 from .board import Board
 from .checkpoints import Checkpoint, Draft, find_newest, read_tensors
-from .ranks import Ranks, fill, whole
+from .optimizer import Optimizer
+from .ranks import Ranks, whole
 from .settings import RunSettings
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-BETAS, EPSILON = (0.9, 0.999), 1e-8
 PAUSE_S = 20.0  # between two lines that say how it goes
 
 
@@ -99,17 +97,6 @@ class Stage(Protocol):
         ...
 
 
-def make_optimizer(module: nn.Module, settings: RunSettings) -> torch.optim.Optimizer:
-    """AdamW over float32 masters; norms and biases do not decay."""
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
-    groups = [
-        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim <= 1], "weight_decay": 0.0},
-    ]
-    fused = weights[0].device.type == "cuda"
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=BETAS, eps=EPSILON, fused=fused)
-
-
 def rate_at(step: int, num_steps: int, settings: RunSettings) -> float:
     """The learning rate of a step: up in a line over the warm-up, then down in a line to zero.
 
@@ -128,9 +115,9 @@ def train(stage: Stage, settings: RunSettings, ranks: Ranks, reporter: Reporter)
     Raises TrainingError where the loss is not finite, naming the batch's rows; the last checkpoint is kept.
     """
     run = Path(settings.out)
-    optimizer = make_optimizer(stage.module, settings)
+    optimizer = Optimizer(stage.module, settings, sharded=ranks.number > 1)
     found = find_newest(run)
-    step, place = _restore(stage, optimizer, found)
+    step, place = _restore(optimizer, found)
     last: dict[str, float] = {} if found is None else {**found.state["figures"], "step": step}
     if step >= stage.num_steps:
         return last
@@ -176,7 +163,7 @@ def train(stage: Stage, settings: RunSettings, ranks: Ranks, reporter: Reporter)
 
 def _step(
     stage: Stage,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     settings: RunSettings,
     ranks: Ranks,
     prepared: Any,
@@ -184,9 +171,7 @@ def _step(
     step: int,
 ) -> dict[str, float]:
     rate = rate_at(step, stage.num_steps, settings)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.clear()
     figures = stage.figures(ranks.add_up(stage.run(prepared)))
     norm = float(whole(nn.utils.clip_grad_norm_(stage.module.parameters(), settings.clip)))
     if not math.isfinite(norm) or not math.isfinite(figures["loss"]):
@@ -194,7 +179,7 @@ def _step(
             f"step {step + 1} gave a loss of {figures['loss']} and a gradient of {norm} over {stage.name_rows(batch)}: "
             "nothing of it was kept; look at these rows, or lower learning_rate"
         )
-    optimizer.step()
+    optimizer.step(rate)
     return figures | {"gradient_norm": norm, "learning_rate": rate}
 
 
@@ -206,7 +191,7 @@ def _judge(stage: Stage, ranks: Ranks) -> dict[str, float]:
 
 def save(
     stage: Stage,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     settings: RunSettings,
     ranks: Ranks,
     step: int,
@@ -214,14 +199,8 @@ def save(
     figures: Mapping[str, float],
 ) -> None:
     """Write a checkpoint, atomically; every rank must call it. A disk that is full leaves the ones before."""
-    named = dict(stage.module.named_parameters())
-    weights = {name: whole(weight).cpu() for name, weight in named.items()}
-    moments = {
-        f"{kind}.{name}": whole(optimizer.state[weight][kind]).cpu()
-        for name, weight in named.items()
-        for kind in MOMENTS
-        if weight in optimizer.state
-    }
+    weights = {name: whole(weight).cpu() for name, weight in stage.module.named_parameters()}
+    moments = optimizer.moments()
     if ranks.leads:
         draft = Draft(Path(settings.out), step)
         try:
@@ -247,19 +226,11 @@ def save(
     ranks.wait()
 
 
-def _restore(stage: Stage, optimizer: torch.optim.Optimizer, found: Checkpoint | None) -> tuple[int, Place]:
-    """Put a checkpoint's moments and heads back; the model itself was loaded from its folder."""
+def _restore(optimizer: Optimizer, found: Checkpoint | None) -> tuple[int, Place]:
+    """Put a checkpoint's moments back; the model and its heads were loaded by the stage."""
     if found is None:
         return 0, Place()
-    moments = read_tensors(found, "moments")
-    for name, weight in stage.module.named_parameters():
-        if f"exp_avg.{name}" not in moments:
-            continue
-        state = optimizer.state[weight]
-        state["step"] = torch.tensor(float(found.step))
-        for kind in MOMENTS:
-            state[kind] = torch.zeros_like(weight)
-            fill(state[kind], moments[f"{kind}.{name}"])
+    optimizer.restore(read_tensors(found, "moments"), found.step)
     return found.step, Place(found.state["epoch"], found.state["used"])
 
 

@@ -1,4 +1,7 @@
-"""A vision-language model with the heads that dense lessons need: letters of patches, words of visual tokens, next tokens."""
+"""A vision-language model with the heads that dense lessons need: letters of patches, words of visual tokens, next tokens.
+
+A visual token itself is taught to be what stands in its cell: the sum of the embeddings of the text tokens printed there.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +24,8 @@ NO_TARGET = -100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LessonPack:
-    """Pages end to end and what stands on them: letters [K, 2], cells [N] and codes [N, 256] of words.
+    """Pages end to end and what stands on them: letters [K, 2], cells [N] and codes [N, 256] of words, and pairs [M, 2] of
+    a visual token and a text token in its cell.
 
     Of sequences with a text after their picture the next token is learnt, too.
     """
@@ -31,6 +35,7 @@ class LessonPack:
     cells: Tensor
     codes: Tensor
     words: tuple[str, ...]
+    tokens: Tensor
 
     @classmethod
     def of(cls, rows: Sequence[tuple[TokenSequence, Lesson]]) -> "LessonPack":
@@ -38,6 +43,10 @@ class LessonPack:
         starts = np.cumsum([0, *(len(sequence.patches) for sequence, _ in rows)])
         letters = [lesson.letters + np.array([start, 0]) for (_, lesson), start in zip(rows, starts, strict=False)]
         cells = [lesson.cells + start // PATCHES_PER_TOKEN for (_, lesson), start in zip(rows, starts, strict=False)]
+        tokens = [
+            lesson.tokens + np.array([start // PATCHES_PER_TOKEN, 0])
+            for (_, lesson), start in zip(rows, starts, strict=False)
+        ]
         words = tuple(word for _, lesson in rows for word in lesson.words)
         return cls(
             pack=Pack.of([sequence for sequence, _ in rows]),
@@ -45,6 +54,7 @@ class LessonPack:
             cells=torch.from_numpy(np.concatenate(cells)).long(),
             codes=torch.from_numpy(code_words(words)),
             words=words,
+            tokens=torch.from_numpy(np.concatenate(tokens)).long(),
         )
 
     @property
@@ -58,6 +68,8 @@ class Readings(NamedTuple):
 
     letters: Tensor
     words: Tensor
+    sums: Tensor
+    """Squared errors of visual tokens against the sums of the text tokens in their cells."""
     tokens: Tensor
     num_tokens: int
     found: Tensor
@@ -93,13 +105,15 @@ class Reader(nn.Module):
         wanted = torch.zeros(len(tokens), CODE_SIZE, device=device)
         wanted.index_add_(0, lessons.cells.to(device), lessons.codes.to(device))
         words = (self.word_head(tokens).float() - wanted).square().sum()
+        sums = (tokens.float() - self._sum_tokens(lessons.tokens.to(device), len(tokens))).square().sum()
         none = tokens.new_zeros((), dtype=torch.float32)
         if self.state_head is None:
-            return Readings(letters, words, none, 0, found, none)
+            return Readings(letters, words, sums, none, 0, found, none)
         states = self.backbone.read_on(pack, tokens)
         slots = torch.from_numpy(np.flatnonzero(pack.ids == self.backbone.shape.tokens.pad)).to(device)
         words = (words + (self.state_head(states[slots]).float() - wanted).square().sum()) / 2
-        return self._read_on(letters, words, found, states, self._find_targets(pack).to(device))
+        loss, num_tokens, right = self._read_on(states, self._find_targets(pack).to(device))
+        return Readings(letters, words, sums, loss, num_tokens, found, right)
 
     def name_words(self, lessons: LessonPack) -> Tensor:
         """The code [M, 256] that each visual token of a pack gives for the words in its cell."""
@@ -126,9 +140,15 @@ class Reader(nn.Module):
         kept[ends] = False
         return torch.from_numpy(np.where(kept, following, NO_TARGET))
 
-    def _read_on(self, letters: Tensor, words: Tensor, found: Tensor, states: Tensor, targets: Tensor) -> Readings:
+    def _sum_tokens(self, pairs: Tensor, num_cells: int) -> Tensor:
+        """What each visual token [M, D] is to be: the embedding of an empty slot, and what each printed text token adds."""
+        table = self.backbone.language_model.embed_tokens.weight.detach().float()
+        nothing = table[self.backbone.shape.tokens.pad]
+        return nothing.repeat(num_cells, 1).index_add_(0, pairs[:, 0], table[pairs[:, 1]] - nothing)
+
+    def _read_on(self, states: Tensor, targets: Tensor) -> tuple[Tensor, int, Tensor]:
         kept = targets != NO_TARGET
         logits = functional.linear(states[kept], self.backbone.language_model.embed_tokens.weight).float()
         loss = functional.cross_entropy(logits, targets[kept], reduction="sum")
         right = (logits.argmax(dim=-1) == targets[kept]).sum()
-        return Readings(letters, words, loss, len(logits), found, right)
+        return loss, len(logits), right

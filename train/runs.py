@@ -114,10 +114,11 @@ def write_record(run: Path, settings: RunSettings, facts: Mapping[str, Any]) -> 
     if path.exists() and record.exists():
         theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
         data = yaml.safe_load(record.read_text(encoding="utf-8")).get("data")
+        usual = _plain(asdict(type(settings)()))  # of a setting that came after the run was begun
         differences = [
-            f"{key}: {theirs.get(key)} -> {value}"
+            f"{key}: {theirs.get(key, usual[key])} -> {value}"
             for key, value in values.items()
-            if key not in (*FREE, "data", "held_out") and theirs.get(key) != value
+            if key not in (*FREE, "data", "held_out") and theirs.get(key, usual[key]) != value
         ]
         if data != facts["data"]:
             differences.append("the data are others")

@@ -12,7 +12,8 @@ class Source:
     """A file, a folder of files, or a pattern such as `MMEB-train/*/original-*.parquet`."""
     format: str = "auto"
     """`auto`, `parquet`, `jsonl`, `folder`, or a data set: `moca-cl-pairs`, `mmeb-train`, `colpali`, `docmatix`.
-    `composed` makes pages of documents of `moca data corpus`; `images` is then the folder of its fonts."""
+    `composed` makes pages of documents of `moca data corpus`; `images` is then the folder of its fonts. `passages` makes
+    pairs of texts of the same documents (stage two)."""
     task: str = ""
     """What rows that name no task belong to; without it the name of their file or folder."""
     weight: float = 1.0
@@ -46,10 +47,14 @@ class RunSettings:
     warmup: float = 0.1
     """The share of all steps over which the learning rate rises; after it, it falls in a line to zero."""
     weight_decay: float = 0.0
+    optimizer: str = "adamw"
+    """`adamw`, or `muon` for the matrices of the layers (one process only)."""
     clip: float = 5.0
     bidirectional: bool = True
     half: bool = False
     """Products in bfloat16 on a CPU, too: twice as fast where it has them (AVX-512 BF16). A GPU always computes so."""
+    frozen: tuple[str, ...] = ()
+    """Weights that are not trained, as patterns of their names: `visual.*`, `language_model.embed_tokens.*`."""
     recompute: bool = False
     """Activation checkpointing: a third more time for much less memory."""
     save_steps: int = 200
@@ -102,6 +107,9 @@ class ClSettings(RunSettings):
     task_aware: bool = True
     keep_last: bool = True
     """A task's last, smaller batch."""
+    teacher: str = ""
+    """A folder of sentence-transformers. Texts learn to be as near to each other as it finds them; pictures do not."""
+    teacher_weight: float = 1.0
     dimensions: tuple[int, ...] = ()
     """Matryoshka: the loss also over embeddings cut to these sizes."""
     lora_rank: int = 0
@@ -133,8 +141,12 @@ class BaseSettings(RunSettings):
     """The share of whole pages with their text; the rest are crops, which only the vision tower reads."""
     scans: float = 0.15
     """The share of crops and pages that look scanned."""
+    crop_sizes: tuple[float, ...] = (8.0, 24.0)
+    """The least and the largest type of crops, in pixels."""
     letter_weight: float = 1.0
     word_weight: float = 1.0
+    sum_weight: float = 1.0
+    """A visual token as the sum of the embeddings of the text tokens in its cell."""
     token_weight: float = 1.0
     """The next token of a page's text, given its picture; only whole pages teach it."""
 
@@ -169,6 +181,10 @@ class ModelPlan:
     min_pixels: int = 50_176
     max_pixels: int = 521_360
     max_tokens: int = 1536
+    sentences: int = 120_000
+    """From which the tokens' meanings are learnt, where there is a teacher."""
+    half: bool = False
+    """The teacher computes in bfloat16."""
     seed: int = 0
 
 

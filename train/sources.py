@@ -18,7 +18,7 @@ from .settings import Source
 from .tables import FolderTable, LinesTable, ParquetTable, Table
 
 SUFFIXES = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-FORMATS = ("auto", "parquet", "jsonl", "folder", "composed", *(name for name in SCHEMAS if name != "rows"))
+FORMATS = ("auto", "parquet", "jsonl", "folder", "composed", "passages", *(name for name in SCHEMAS if name != "rows"))
 PICTURE_PLACES = ("images", "images.zip", "images.tar")  # looked for beside a table where nothing else is said
 SAMPLED_FILES, SAMPLE_BYTES = 64, 65_536
 SHOWN_FAULTS = 5
@@ -94,6 +94,11 @@ def open_pairs(source: Source) -> Rows[PairRow]:
     if source.format == "composed":
         composed: Rows[PairRow] = _compose(source, PairRow)
         return composed
+    if source.format == "passages":
+        from .sentences import PassageRows
+
+        passages: Any = PassageRows(source)
+        return cast(Rows[PairRow], passages)
     rows: Rows[PairRow] = _open(source, "pairs")
     return rows
 

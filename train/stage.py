@@ -1,6 +1,7 @@
 """What both stages do with a model: load it to be trained, put it into a folder, keep sharded ranks in step."""
 
-from collections.abc import Mapping
+import fnmatch
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,20 @@ def load_trainable(checkpoint: Checkpoint, settings: RunSettings, ranks: Ranks) 
     if settings.recompute:
         for layer in list_layers(backbone):
             layer.forward = partial(run_again, layer.forward, use_reentrant=False)
-    return backbone.requires_grad_().train()
+    backbone.requires_grad_().train()
+    freeze(backbone, settings.frozen)
+    return backbone
+
+
+def freeze(backbone: Backbone, patterns: Sequence[str]) -> None:
+    """Leave the weights that a pattern names as they are. Raises ConfigError where one names none."""
+    named = dict(backbone.named_parameters())
+    for pattern in patterns:
+        found = fnmatch.filter(named, pattern)
+        if not found:
+            raise ConfigError(f"frozen names {pattern!r}, and no weight is called so: try visual.* or language_model.*")
+        for name in found:
+            named[name].requires_grad_(False)
 
 
 def compute_half(module: nn.Module, settings: RunSettings, ranks: Ranks) -> None:

@@ -114,6 +114,7 @@ def test_words_count_as_read_where_their_codes_come_first_in_their_cell() -> Non
         cells=torch.tensor([0, 0, 1]),
         codes=torch.from_numpy(code_words(["coal", "iron", "wool"])),
         words=("coal", "iron", "wool"),
+        tokens=torch.zeros(0, 2, dtype=torch.long),
     )
     choices = ["coal", "iron", "tea", "wool"]
     both = torch.from_numpy(code_words(["coal"]) + code_words(["iron"]))

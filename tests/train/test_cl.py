@@ -17,9 +17,11 @@ from moca_rag.train.settings import RunReport
 from safetensors.torch import load_file
 
 from moca_rag.embedder import Embedder
+from moca_rag.errors import ConfigError
 from moca_rag.inputs import TokenSequence
 from moca_rag.progress import SilentReporter
 from moca_rag.records import Query
+from tests.packs import load
 
 SETTINGS = ("batch_size=6", "chunk_tokens=120", "learning_rate=2e-3", "save_steps=1000", "held_out_steps=1000")
 
@@ -159,3 +161,32 @@ def test_a_run_needs_nothing_of_the_checkpoint_that_it_went_on_from(model: Path,
         report = run(model, cl_rows, tmp_path, f"steps={steps}", "save_steps=1", "keep=1")
     assert report.checkpoint is not None
     assert Embedder.open(report.checkpoint, device="cpu").encode_queries([Query("x")]).shape == (1, 64)
+
+
+class FirstWordTeacher:
+    """Finds texts alike that begin with the same word."""
+
+    dimension = 32
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        return np.stack([np.eye(32, dtype=np.float32)[sum(map(ord, text.split()[0])) % 32] for text in texts])
+
+
+def test_a_teacher_draws_texts_together_and_pictures_are_not_asked_for(
+    model: Path, cl_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moca_rag.train.cl.Teacher.open", lambda folder, half: FirstWordTeacher())
+    run(model, cl_rows, tmp_path, "steps=36", "teacher=here", "teacher_weight=3.0")
+    told = [line["teacher_loss"] for line in log(tmp_path) if "teacher_loss" in line]
+    assert 0 < len(told) < 36
+    assert np.mean(told[-4:]) < 0.8 * np.mean(told[:4])
+
+
+def test_frozen_weights_stay_and_a_pattern_without_any_is_refused(model: Path, cl_rows: Path, tmp_path: Path) -> None:
+    report = run(model, cl_rows, tmp_path / "run", "steps=2", "frozen=[visual.*, language_model.embed_tokens.*]")
+    assert report.checkpoint is not None
+    before, after = (load(folder).state_dict() for folder in (model, report.checkpoint))
+    moved = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    assert moved and not any("visual" in name or "embed_tokens" in name for name in moved)
+    with pytest.raises(ConfigError, match="no weight is called so"):
+        run(model, cl_rows, tmp_path / "none", "steps=2", "frozen=[tower.*]")

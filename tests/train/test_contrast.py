@@ -9,6 +9,7 @@ from moca_rag.train import contrast
 from moca_rag.train.contrast import (
     Negatives,
     accuracy,
+    distil,
     info_nce,
     mask_duplicates,
     matryoshka_nce,
@@ -155,4 +156,18 @@ def test_an_unknown_choice_of_negatives_is_refused() -> None:
 
 
 def test_the_examples_run() -> None:
-    assert doctest.testmod(contrast) == doctest.TestResults(failed=0, attempted=4)
+    assert doctest.testmod(contrast) == doctest.TestResults(failed=0, attempted=5)
+
+
+def test_distillation_is_the_divergence_of_a_plain_loop() -> None:
+    rows, meanings = unit(5, 0), unit(5, 1, size=7)
+    expected = 0.0
+    for own in range(5):
+        others = [other for other in range(5) if other != own]
+        wanted, found = (
+            torch.tensor([float(vectors[own] @ vectors[other]) / 0.05 for other in others]).softmax(0)
+            for vectors in (meanings, rows)
+        )
+        expected += sum(float(w) * (math.log(w) - math.log(f)) for w, f in zip(wanted, found, strict=True)) / 5
+    assert float(distil(rows, meanings)) == pytest.approx(expected, rel=1e-4)
+    assert float(distil(meanings, meanings)) == 0

@@ -1,10 +1,13 @@
 """What a composed page teaches, place by place."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from moca_rag.train.canvas import ComposedPage
-from moca_rag.train.letters import ALPHABET, CODE_SIZE, code_word, code_words, place_patches, read_lesson
+from moca_rag.train.letters import ALPHABET, CODE_SIZE, WordPieces, code_word, code_words, place_patches, read_lesson
 
+from moca_rag.inputs import load_tokenizer
 from moca_rag.pixels import patchify
 
 
@@ -30,18 +33,24 @@ def test_a_place_is_the_patch_row_that_patchify_puts_it_in() -> None:
         assert place_patches(np.array([[x, y]]), 3).tolist() == [marked]
 
 
-def test_letters_lie_in_their_patches_once_and_words_in_the_cell_of_their_middle() -> None:
+def test_letters_lie_in_their_patches_once_and_words_in_the_cell_of_their_middle(model: Path) -> None:
+    tokenizer = load_tokenizer(model / "tokenizer.json")
     lesson = read_lesson(
         page(
             ("(No,", "é–", "on"),
             [[0, 0, 27, 12], [30, 0, 50, 12], [20, 28, 50, 40]],
             [[2, 5], [5, 5], [8, 5], [12, 5], [33, 5], [40, 5], [25, 33], [26, 34]],
-        )
+        ),
+        WordPieces(tokenizer),
     )
     named = sorted((patch, ALPHABET[place]) for patch, place in lesson.letters.tolist())
     assert named == [(0, "("), (0, ","), (0, "N"), (0, "o"), (13, "n"), (13, "o")]
     assert lesson.words == ("no", "é–", "on")
     assert lesson.cells.tolist() == [0, 1, 4]
+    printed = [
+        (cell, token) for cell, word in ((0, " (No,"), (1, " é–"), (3, " on")) for token in tokenizer.encode(word).ids
+    ]
+    assert [tuple(pair) for pair in lesson.tokens.tolist()] == printed
 
 
 def test_codes_are_unit_fixed_and_near_where_letters_are_shared() -> None:

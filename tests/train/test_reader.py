@@ -12,6 +12,8 @@ from moca_rag.inputs import SequenceBuilder, TokenSequence, load_tokenizer
 from tests.packs import SMALL, load, picture
 
 Row = tuple[TokenSequence, Lesson]
+FIRST_TOKENS = np.array([[0, 5], [1, 7], [1, 9]], np.int32)
+SECOND_TOKENS = np.array([[2, 7]], np.int32)
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +25,20 @@ def reader(model: Path) -> Reader:
 @pytest.fixture(scope="module")
 def rows(model: Path, reader: Reader) -> list[Row]:
     builder = SequenceBuilder(load_tokenizer(model / "tokenizer.json"), reader.backbone.shape.tokens, SMALL, 2048)
-    first = Lesson(np.array([[0, 3], [0, 5], [7, 3]], np.int32), np.array([0, 1, 1], np.int32), ("a", "table", "lists"))
-    second = Lesson(np.array([[11, 93]], np.int32), np.array([2], np.int32), ("energy",))
+    first = Lesson(
+        np.array([[0, 3], [0, 5], [7, 3]], np.int32),
+        np.array([0, 1, 1], np.int32),
+        ("a", "table", "lists"),
+        FIRST_TOKENS,
+    )
+    second = Lesson(np.array([[11, 93]], np.int32), np.array([2], np.int32), ("energy",), SECOND_TOKENS)
     return [
         (builder.build([picture(2, 2), "\nA table lists"]), first),
         (builder.build([picture(1, 3), "\nenergy by region"]), second),
     ]
 
 
-def read_one(reader: Reader, row: Row) -> tuple[float, float, float]:
+def read_one(reader: Reader, row: Row) -> tuple[float, float, float, float]:
     sequence, lesson = row
     backbone, tokens = reader.backbone, reader.backbone.shape.tokens
     pack = LessonPack.of([row]).pack
@@ -48,19 +55,23 @@ def read_one(reader: Reader, row: Row) -> tuple[float, float, float]:
         wanted = np.sum([code_word(w) for c, w in zip(lesson.cells, lesson.words, strict=True) if c == cell], axis=0)
         target = torch.as_tensor(wanted, dtype=torch.float32).expand(CODE_SIZE)
         words += float((early - target).square().sum() + (late - target).square().sum()) / 2
+    table, sums = backbone.language_model.embed_tokens.weight, 0.0
+    for cell, state in enumerate(cells):
+        printed = [table[token] - table[tokens.pad] for place, token in lesson.tokens.tolist() if place == cell]
+        sums += float((state - sum(printed, table[tokens.pad])).square().sum())
     following = 0.0
     start = int(np.flatnonzero(sequence.ids == tokens.end)[0])
     for place in range(start, len(sequence.ids) - 1):
         logits = states[place] @ backbone.language_model.embed_tokens.weight.T
         following -= float(logits.log_softmax(-1)[sequence.ids[place + 1]])
-    return letters, words, following
+    return letters, words, sums, following
 
 
 def test_losses_of_a_pack_are_those_of_plain_loops_over_its_pages(reader: Reader, rows: list[Row]) -> None:
     with torch.no_grad():
         found: Readings = reader(LessonPack.of(rows))
         expected = np.sum([read_one(reader, row) for row in rows], axis=0)
-    got = [found.letters.item(), found.words.item(), found.tokens.item()]
+    got = [found.letters.item(), found.words.item(), found.sums.item(), found.tokens.item()]
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     assert found.num_tokens == sum(len(sequence.ids) - len(sequence.patches) // 4 - 2 for sequence, _ in rows)
     assert found.found[2] == 4
@@ -70,7 +81,7 @@ def test_a_reader_of_crops_runs_the_tower_alone(model: Path, rows: list[Row]) ->
     torch.manual_seed(0)
     reader = Reader(load(model).requires_grad_(), reads_on=False)
     found = reader(LessonPack.of(rows))
-    (found.letters + found.words).backward()
+    (found.letters + found.words + found.sums).backward()
     assert found.num_tokens == 0
     assert all(weight.grad is None for weight in reader.backbone.language_model.parameters())
     assert all(weight.grad is not None for weight in reader.backbone.visual.parameters())

@@ -1,0 +1,66 @@
+"""Steps of AdamW and Muon, and what of them a pause must keep."""
+
+import pytest
+import torch
+from moca_rag.train.optimizer import Optimizer
+from moca_rag.train.settings import RunSettings
+from torch import Tensor, nn
+
+from moca_rag.errors import ConfigError
+
+MUON = RunSettings(optimizer="muon", learning_rate=0.1, weight_decay=0.0)
+
+
+class Small(nn.Module):
+    """A table, a layer and a head, under the names that a backbone gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed_tokens = nn.Linear(4, 6)
+        self.layers = nn.ModuleList([nn.Linear(6, 6)])
+        self.head = nn.Linear(6, 3)
+
+    def loss(self, rows: Tensor) -> Tensor:
+        states: Tensor = self.head(self.layers[0](self.embed_tokens(rows)).tanh())
+        return states.square().mean()
+
+
+def learn(module: Small, optimizer: Optimizer, steps: range) -> None:
+    for step in steps:
+        optimizer.clear()
+        torch.autograd.backward(module.loss(torch.randn(5, 4, generator=torch.Generator().manual_seed(step))))
+        optimizer.step(0.1)
+
+
+def test_muon_moves_a_layer_equally_in_all_directions_and_leaves_the_rest_to_adamw() -> None:
+    module, other = Small(), Small()
+    before = {name: weight.clone() for name, weight in module.named_parameters()}
+    learn(module, Optimizer(module, MUON), range(1))
+    learn(other, Optimizer(other, RunSettings(learning_rate=0.1)), range(1))
+    moved = module.layers[0].weight - before["layers.0.weight"]
+    spread = torch.linalg.svdvals(moved)
+    gradient = torch.linalg.svdvals(module.layers[0].weight.grad)
+    assert spread[2] > 0.55 * spread[0] and gradient[2] < 0.35 * gradient[0]
+    torch.testing.assert_close(module.head.weight, other.head.weight)
+    torch.testing.assert_close(module.embed_tokens.weight, other.embed_tokens.weight)
+
+
+@pytest.mark.parametrize("settings", [MUON, RunSettings(learning_rate=0.1)])
+def test_what_is_kept_lets_a_run_go_on_as_if_it_had_not_paused(settings: RunSettings) -> None:
+    whole, cut = Small(), Small()
+    learn(whole, Optimizer(whole, settings), range(4))
+    first = Optimizer(cut, settings)
+    learn(cut, first, range(2))
+    second = Optimizer(cut, settings)
+    second.restore(first.moments(), 2)
+    learn(cut, second, range(2, 4))
+    for name, weight in whole.named_parameters():
+        assert torch.equal(weight, dict(cut.named_parameters())[name]), name
+
+
+def test_what_cannot_be_done_is_refused() -> None:
+    with pytest.raises(ConfigError, match="several ranks hold shards"):
+        Optimizer(Small(), MUON, sharded=True)
+    with pytest.raises(ConfigError, match="give adamw or muon"):
+        Optimizer(Small(), RunSettings(optimizer="sgd"))
