@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from moca_rag.train.corruption import PATCHES_PER_TOKEN, CorruptedRow
-from moca_rag.train.loop import make_optimizer
+from moca_rag.train.optimizer import Optimizer
 from moca_rag.train.reconstruction import ROW_SIZE, Objective, count_values
 from moca_rag.train.settings import RunSettings
 from peers import share_weights
@@ -72,7 +72,7 @@ class PaddedTraining:
         if recompute:
             self._model.gradient_checkpointing_enable()
         self._weights = nn.ModuleList([self._model, self._decoder])
-        self._optimizer = make_optimizer(self._weights, RunSettings())
+        self._optimizer = Optimizer(self._weights, RunSettings())
         self._half = half
         self._rows = sorted(rows, key=lambda row: len(row.sequence.ids))  # so that little is padded
         self._num_masked, self._num_values = sum(len(row.masked) for row in rows), count_values(rows)
@@ -85,10 +85,10 @@ class PaddedTraining:
 
     def step(self) -> float:
         """Forward, backward and update over all rows; the loss of masked tokens."""
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.clear()
         mlm = sum(self._descend(batch) for batch in self._batches)
         nn.utils.clip_grad_norm_(self._weights.parameters(), RunSettings().clip)
-        self._optimizer.step()
+        self._optimizer.step(RunSettings().learning_rate)
         return mlm
 
     def _descend(self, batch: PaddedBatch) -> float:

@@ -85,8 +85,8 @@ def read_entries(folder: Path, name: str) -> Iterator[tuple[str, str]]:
         places.setdefault(word.lower(), []).append((_number(start), _number(length)))
     for word, found in places.items():
         if len(found) == 1 and word.isalpha() and len(word) > 3:
-            ((start, length),) = found
-            yield word, content[start : start + length].decode("utf-8", "replace")
+            ((first, size),) = found
+            yield word, content[first : first + size].decode("utf-8", "replace")
 
 
 def clean_webster(entry: str) -> str:

@@ -26,7 +26,7 @@ from moca_rag.train.cl import ContrastiveModel, cut_chunks
 from moca_rag.train.contrast import info_nce
 from moca_rag.train.corruption import CorruptedRow, MaskRates, corrupt_row
 from moca_rag.train.gradcache import grad_cache
-from moca_rag.train.loop import make_optimizer
+from moca_rag.train.optimizer import Optimizer
 from moca_rag.train.packing import plan_packs, price_row
 from moca_rag.train.ranks import Ranks, join_ranks, leave_ranks, shard
 from moca_rag.train.reconstruction import CorruptedPack, Objective, Reconstruction, count_values
@@ -167,14 +167,14 @@ def make_packed_step(bench: Bench, backbone: Backbone, rows: Sequence[CorruptedR
     module = Reconstruction(backbone, None, Objective()).to(bench.device).requires_grad_().train()
     compute_half(module, bench.settings, bench.ranks)
     shard(module, list_layers(backbone), bench.ranks)
-    optimizer = make_optimizer(module, RunSettings())
+    optimizer = Optimizer(module, RunSettings())
     costs = [price_row(backbone.shape, len(row.sequence.ids), row.sequence.grids) for row in rows]
     (plan,) = plan_packs(costs, 1, bench.options.pack_cost)
     packs = [CorruptedPack.of([rows[place] for place in pack]) for pack in plan]
     num_masked, num_values = sum(len(row.masked) for row in rows), count_values(rows)
 
     def step() -> float:
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.clear()
         mlm = 0.0
         for pack in packs:
             losses = module(pack)
@@ -186,10 +186,10 @@ def make_packed_step(bench: Bench, backbone: Backbone, rows: Sequence[CorruptedR
     return step
 
 
-def update(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def update(module: nn.Module, optimizer: Optimizer) -> None:
     """Clip and descend."""
     nn.utils.clip_grad_norm_(module.parameters(), RunSettings().clip)
-    optimizer.step()
+    optimizer.step(RunSettings().learning_rate)
 
 
 # -- stage two --------------------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ def measure_contrast(bench: Bench) -> list[Figures]:
     model = ContrastiveModel(backbone, None)
     compute_half(model, bench.settings, bench.ranks)
     shard(model, list_layers(backbone), bench.ranks)
-    optimizer = make_optimizer(model, RunSettings())
+    optimizer = Optimizer(model, RunSettings())
     number, vocab_size = bench.options.num_pairs, shape.text.vocab_size
     figures, per_pair = [], []
     for num_visual in VISUAL_TOKENS:
@@ -223,7 +223,7 @@ def measure_contrast(bench: Bench) -> list[Figures]:
 
 def contrast(
     model: ContrastiveModel,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     chunks: Sequence[tuple[TokenSequence, ...]],
     number: int,
 ) -> float:
@@ -235,7 +235,7 @@ def contrast(
         )
         return value
 
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.clear()
     value = grad_cache(model, chunks, loss)
     update(model, optimizer)
     return float(value)

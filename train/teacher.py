@@ -23,7 +23,8 @@ class Teacher:
     def open(cls, folder: Path, *, half: bool = False) -> Self:
         """`half`: in bfloat16, which moves no embedding by more than 0.003 and takes half the time where a CPU has it.
 
-        Raises ModelError where the folder holds no such model, or sentence-transformers is not installed."""
+        Raises ModelError where the folder holds no such model, or sentence-transformers is not installed.
+        """
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:

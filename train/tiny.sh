@@ -1,30 +1,41 @@
 #!/usr/bin/env bash
-# moca-tiny from nothing: corpus, tokenizer, reading, base, both stages of the paper, exams on what nobody has seen.
+# moca-tiny from nothing: corpus, tokenizer, reading, meaning, base, both stages of the paper, exams on what nobody has seen.
 #
-#     bash train/tiny.sh OUT [SHARE]
+#     TEACHER=FOLDER bash train/tiny.sh OUT [SHARE]
 #
 # SHARE scales the steps of all runs (1 is the whole recipe, 0.02 an evening on two cores). Each command goes on where it
 # was stopped, so the script can be stopped and started at will. Needs a Debian machine for the corpus, or OUT/corpus.
+# TEACHER is a sentence encoder of sentence-transformers that words learn their meanings from (all-MiniLM-L6-v2 was taken);
+# without one they have spellings only.
 set -euo pipefail
 
 out=${1:?usage: bash train/tiny.sh OUT [SHARE]}
 share=${2:-1}
-
-steps() { awk -v whole="$1" -v share="$share" 'BEGIN { n = int(whole * share + 0.5); print (n > 20 ? n : 20) }'; }
-newest() { ls -d "$1"/checkpoints/step-* | tail -n 1; }
-composed() { echo "[{path: $out/corpus/documents-$1.jsonl.gz, format: composed, images: $out/corpus/fonts/$1, limit: $2}]"; }
+source "$(dirname "$0")/recipe.sh"
 
 mkdir -p "$out"
-texts="documents=$out/corpus/documents-train.jsonl.gz faces=$out/corpus/fonts/train"
-aside="held_out_documents=$out/corpus/documents-dev.jsonl.gz held_out_faces=$out/corpus/fonts/dev"
+texts=(documents="$out/corpus/documents-train.jsonl.gz")
+aside=(held_out_documents="$out/corpus/documents-dev.jsonl.gz" held_out_faces="$out/corpus/fonts/dev")
+teacher=() told=()
+[ -z "${TEACHER:-}" ] || teacher=(--teacher "$TEACHER") told=(teacher="$TEACHER")
 
 [ -e "$out/corpus" ] || moca data corpus "$out/corpus"
-[ -e "$out/new" ] || moca model new "$out/corpus/documents-train.jsonl.gz" "$out/new"
+[ -e "$out/new" ] || moca model new "$out/corpus/documents-train.jsonl.gz" "$out/new" "${teacher[@]}"
+if [ ! -e "$out/fonts-first" ]; then # the usual faces, to begin with
+    mkdir "$out/fonts-first"
+    for face in Liberation DejaVuSans DejaVuSerif texgyretermes texgyreheros lmroman lmsans Lato Roboto NotoSerif Inter Caladea; do
+        cp "$out/corpus/fonts/train/$face"* "$out/fonts-first/" 2> /dev/null || true
+    done
+fi
 
-# shellcheck disable=SC2086
-moca train base tiny-read model="$out/new" $texts $aside out="$out/read" steps="$(steps 60000)"
-# shellcheck disable=SC2086
-moca train base tiny-base model="$(newest "$out/read")" $texts $aside out="$out/base" steps="$(steps 10000)"
+moca train base tiny-read-first model="$out/new" "${texts[@]}" faces="$out/fonts-first" "${aside[@]}" \
+    out="$out/read-first" steps="$(steps 5000)"
+moca train base tiny-read model="$(newest "$out/read-first")" "${texts[@]}" faces="$out/corpus/fonts/train" "${aside[@]}" \
+    out="$out/read" steps="$(steps 120000)"
+moca train cl tiny-meaning model="$(newest "$out/read")" out="$out/meaning" steps="$(steps 20000)" \
+    data="$(passages train 4000000)" held_out="$(passages dev 256)" "${told[@]}"
+moca train base tiny-base model="$(newest "$out/meaning")" "${texts[@]}" faces="$out/corpus/fonts/train" "${aside[@]}" \
+    out="$out/base" steps="$(steps 10000)"
 moca train cpt tiny-pages model="$(newest "$out/base")" out="$out/cpt" steps="$(steps 4000)" \
     data="$(composed train 400000)" held_out="$(composed dev 128)"
 moca train cl tiny-pages model="$(newest "$out/cpt")" out="$out/cl" steps="$(steps 6000)" \
