@@ -165,8 +165,13 @@ class PatchMerger(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Visual tokens [P / 4, out] from states [P, D]."""
-        tokens: Tensor = self.mlp(self.ln_q(states).view(len(states) // PATCHES_PER_TOKEN, -1))
+        tokens: Tensor = self.mlp[-1](self.join(states))
         return tokens
+
+    def join(self, states: Tensor) -> Tensor:
+        """What visual tokens are made of [P / 4, 4 D]: all but the last product."""
+        joined: Tensor = self.mlp[:-1](self.ln_q(states).view(len(states) // PATCHES_PER_TOKEN, -1))
+        return joined
 
 
 class VisionTower(nn.Module):
@@ -185,11 +190,12 @@ class VisionTower(nn.Module):
         tokens: Tensor = self.merger(states)
         return tokens[plan.inverse]
 
-    def read(self, rows: Tensor, grids: tuple[Grid, ...]) -> tuple[Tensor, Tensor]:
-        """The last states [P, D] of the patches in the order of their rows, and the visual tokens made of them."""
+    def read(self, rows: Tensor, grids: tuple[Grid, ...]) -> tuple[Tensor, Tensor, Tensor]:
+        """The last states [P, D] of the patches in the order of their rows, what the merger joins them to, and the tokens."""
         states, plan = self._read(rows, grids)
         patches = states.view(len(plan.order), -1)[plan.inverse].view_as(states)
-        return patches, self.merger(states)[plan.inverse]
+        joined = self.merger.join(states)[plan.inverse]
+        return patches, joined, self.merger.mlp[-1](joined)
 
     def _read(self, rows: Tensor, grids: tuple[Grid, ...]) -> tuple[Tensor, GridPlan]:
         """The last states of the patches, window after window."""

@@ -88,7 +88,7 @@ class Reader(nn.Module):
         self.reads_on = reads_on
         vision, text = backbone.shape.vision, backbone.shape.text
         self.letter_head = Linear(vision.hidden_size, len(ALPHABET))
-        self.word_head = Linear(vision.out_hidden_size, CODE_SIZE)
+        self.word_head = Linear(PATCHES_PER_TOKEN * vision.hidden_size, CODE_SIZE)
         self.state_head = Linear(text.hidden_size, CODE_SIZE) if reads_on else None
         for head in (self.letter_head, self.word_head, self.state_head):
             if head is not None:
@@ -100,11 +100,11 @@ class Reader(nn.Module):
         """The losses of a pack, as sums over patches, visual tokens and text tokens."""
         device = self.backbone.device
         pack = lessons.pack
-        patches, tokens = self.backbone.visual.read(torch.from_numpy(pack.patches).to(device), pack.grids)
+        patches, joined, tokens = self.backbone.visual.read(torch.from_numpy(pack.patches).to(device), pack.grids)
         letters, found = self._judge_letters(self.letter_head(patches), lessons.letters.to(device))
         wanted = torch.zeros(len(tokens), CODE_SIZE, device=device)
         wanted.index_add_(0, lessons.cells.to(device), lessons.codes.to(device))
-        words = (self.word_head(tokens).float() - wanted).square().sum()
+        words = (self.word_head(joined).float() - wanted).square().sum()
         sums = (tokens.float() - self._sum_tokens(lessons.tokens.to(device), len(tokens))).square().sum()
         none = tokens.new_zeros((), dtype=torch.float32)
         if self.state_head is None:
@@ -118,8 +118,8 @@ class Reader(nn.Module):
     def name_words(self, lessons: LessonPack) -> Tensor:
         """The code [M, 256] that each visual token of a pack gives for the words in its cell."""
         patches = torch.from_numpy(lessons.pack.patches).to(self.backbone.device)
-        _, tokens = self.backbone.visual.read(patches, lessons.pack.grids)
-        codes: Tensor = self.word_head(tokens).float()
+        _, joined, _ = self.backbone.visual.read(patches, lessons.pack.grids)
+        codes: Tensor = self.word_head(joined).float()
         return codes
 
     def _judge_letters(self, logits: Tensor, letters: Tensor) -> tuple[Tensor, Tensor]:

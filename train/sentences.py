@@ -16,6 +16,7 @@ from .rows import PairRow, Side
 from .settings import Source
 
 PASSAGE_WORDS = 60  # as many as a page's text is cut into when it is indexed
+SHORT_WORDS = 12  # the fewest of a passage to learn from: short texts say as much of their neighbours and cost less
 KINDS = ("sentence", "heading")
 LEAST_WORDS = 4  # of a sentence that has a meaning of its own
 KEPT_RATE = 0.5  # of the sentences stay in their passage; the others are to be found by what stands around them
@@ -100,10 +101,11 @@ def _pair_sentence(page: PageText, rng: np.random.Generator) -> tuple[str, str]:
     chosen = fit[int(rng.integers(len(fit)))]
     words: list[str] = [] if len(sentences) > 1 and rng.random() > KEPT_RATE else sentences[chosen].split()
     before, after = sentences[:chosen], sentences[chosen + 1 :]
-    while len(words) < PASSAGE_WORDS and (before or after):
+    enough = int(rng.integers(SHORT_WORDS, PASSAGE_WORDS + 1))
+    while len(words) < enough and (before or after):
         goes_on = after and (not before or rng.random() < 0.5)
         words = words + after.pop(0).split() if goes_on else before.pop().split() + words
-    return sentences[chosen], " ".join(words[: 2 * PASSAGE_WORDS])
+    return sentences[chosen], " ".join(words[: max(enough, 2 * SHORT_WORDS)])
 
 
 def _pair_heading(page: PageText, rng: np.random.Generator) -> tuple[str, str]:
@@ -118,13 +120,15 @@ def _pair_heading(page: PageText, rng: np.random.Generator) -> tuple[str, str]:
     chosen = places[int(rng.integers(len(places)))]
     below = [block.text for block in page.blocks[chosen + 1 :] if block.kind in ("paragraph", "list")]
     heading = " ".join(page.blocks[chosen].text.split()).lstrip("0123456789. ")
-    return heading or page.blocks[chosen].text, " ".join(" ".join(below).split()[:PASSAGE_WORDS])
+    return heading or page.blocks[chosen].text, " ".join(
+        " ".join(below).split()[: int(rng.integers(SHORT_WORDS, PASSAGE_WORDS + 1))]
+    )
 
 
 def _draw_words(sentences: Sequence[str], rng: np.random.Generator) -> list[str]:
     words = " ".join(sentences).split()
     start = int(rng.integers(max(1, len(words) - PASSAGE_WORDS)))
-    return words[start : start + PASSAGE_WORDS]
+    return words[start : start + int(rng.integers(SHORT_WORDS, PASSAGE_WORDS + 1))]
 
 
 def _fits(text: str, words: tuple[int, int]) -> bool:

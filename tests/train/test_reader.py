@@ -42,7 +42,7 @@ def read_one(reader: Reader, row: Row) -> tuple[float, float, float, float]:
     sequence, lesson = row
     backbone, tokens = reader.backbone, reader.backbone.shape.tokens
     pack = LessonPack.of([row]).pack
-    patches, cells = backbone.visual.read(torch.from_numpy(sequence.patches), sequence.grids)
+    patches, joined, cells = backbone.visual.read(torch.from_numpy(sequence.patches), sequence.grids)
     torch.testing.assert_close(cells, backbone.visual(torch.from_numpy(sequence.patches), sequence.grids))
     letters = 0.0
     for patch, logits in enumerate(reader.letter_head(patches).sigmoid().tolist()):
@@ -51,7 +51,7 @@ def read_one(reader: Reader, row: Row) -> tuple[float, float, float, float]:
     states = backbone(pack)
     seen = states[torch.from_numpy(sequence.ids == tokens.pad)]
     words = 0.0
-    for cell, (early, late) in enumerate(zip(reader.word_head(cells), reader.state_head(seen), strict=True)):
+    for cell, (early, late) in enumerate(zip(reader.word_head(joined), reader.state_head(seen), strict=True)):
         wanted = np.sum([code_word(w) for c, w in zip(lesson.cells, lesson.words, strict=True) if c == cell], axis=0)
         target = torch.as_tensor(wanted, dtype=torch.float32).expand(CODE_SIZE)
         words += float((early - target).square().sum() + (late - target).square().sum()) / 2
