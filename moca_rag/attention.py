@@ -18,6 +18,7 @@ from .products import multiply, runs_wide
 
 LONG = 512  # tokens, from which SDPA is the slower way on a wide CPU
 BLOCK = 512  # queries at once: their scores over a page of 4,000 patches stay in the cache
+SHORT, MANY = 256, 8  # tokens, and runs: more short texts of unlike lengths than that learn faster padded, in one call
 PLAIN = 1024  # tokens, up to which a CPU learns faster through the whole table of scores than through SDPA's backward
 
 Kernel = Callable[[Tensor, Tensor, Tensor, "Segments", bool], Tensor]
@@ -80,6 +81,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, segments: Segments, *, cau
 def _attend_in_runs(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool) -> Tensor:
     """Neighbours of equal length go through one batched call: a page's 70 windows cost three calls, not 70."""
     shared = query.shape[1] != key.shape[1]
+    if len(segments.runs) > MANY and segments.longest <= SHORT and torch.is_grad_enabled() and _runs_on_cpu(query):
+        return _attend_padded(query, key, value, segments, causal)
     outputs: list[Tensor] = []
     for start, number, length in segments.runs:
         q, k, v = (tensor[start : start + number * length] for tensor in (query, key, value))
@@ -95,12 +98,34 @@ def _attend_in_runs(query: Tensor, key: Tensor, value: Tensor, segments: Segment
     return torch.cat(outputs)
 
 
-def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, enable_gqa: bool) -> Tensor:
-    """What SDPA computes [B, H, L, D], written out: for short sequences its gradients cost a third of SDPA's on a CPU."""
+def _attend_padded(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool) -> Tensor:
+    """All segments at once, each filled up to the longest: a hundred short texts are one call and not a hundred."""
+    starts, lengths = segments.boundaries[:-1].long(), segments.boundaries.diff().long()
+    places = torch.arange(segments.longest, device=query.device)
+    inside = places < lengths[:, None]
+    rows = (starts[:, None] + places).clamp(max=len(query) - 1).flatten()
+    q, k, v = (
+        tensor.index_select(0, rows).view(*inside.shape, *tensor.shape[1:]).transpose(1, 2)
+        for tensor in (query, key, value)
+    )
+    hidden = ~inside[:, None, None]
+    seen = _attend_plainly(q, k, v, is_causal=causal, enable_gqa=query.shape[1] != key.shape[1], hidden=hidden)
+    return seen.transpose(1, 2).flatten(0, 1).index_select(0, inside.flatten().nonzero().flatten())
+
+
+def _attend_plainly(
+    query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, enable_gqa: bool, hidden: Tensor | None = None
+) -> Tensor:
+    """What SDPA computes [B, H, L, D], written out: for short sequences its gradients cost a third of SDPA's on a CPU.
+
+    Keys are not seen where `hidden` [B, 1, 1, L] is True.
+    """
     if enable_gqa:
         groups = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, -torch.inf)
     if is_causal:
         length = scores.shape[-1]
         later = torch.ones(length, length, dtype=torch.bool, device=scores.device).triu(1)

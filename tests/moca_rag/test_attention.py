@@ -54,6 +54,26 @@ def test_gradients_are_those_of_one_sequence_at_a_time() -> None:
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_short_texts_learn_padded_what_they_learn_alone(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "MANY", 2)
+    calls: list[int] = []
+    real = attention._attend_padded
+    monkeypatch.setattr(attention, "_attend_padded", lambda *given: calls.append(1) or real(*given))
+    found = []
+    for run in (
+        lambda *tensors: attend(*tensors, SEGMENTS, causal=causal),
+        functools.partial(one_by_one, causal=causal),
+    ):
+        tensors = [tensor.requires_grad_() for tensor in packed(4, 2)]
+        output = run(*tensors)
+        output.square().sum().backward()
+        found.append([output.detach(), *(tensor.grad for tensor in tensors)])
+    assert calls
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+
+
 def test_a_neighbour_moves_nothing() -> None:
     query, key, value = packed(4, 2)
     before = attend(query, key, value, SEGMENTS)
