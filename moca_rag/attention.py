@@ -18,7 +18,7 @@ from .products import multiply, runs_wide
 
 LONG = 512  # tokens, from which SDPA is the slower way on a wide CPU
 BLOCK = 512  # queries at once: their scores over a page of 4,000 patches stay in the cache
-SHORT, MANY = 256, 8  # tokens, and runs: more short texts of unlike lengths than that learn faster padded, in one call
+SHORT, MANY = 256, 8  # tokens, and runs: more short texts of unlike lengths than that learn faster padded
 PLAIN = 1024  # tokens, up to which a CPU learns faster through the whole table of scores than through SDPA's backward
 
 Kernel = Callable[[Tensor, Tensor, Tensor, "Segments", bool], Tensor]
@@ -99,18 +99,22 @@ def _attend_in_runs(query: Tensor, key: Tensor, value: Tensor, segments: Segment
 
 
 def _attend_padded(query: Tensor, key: Tensor, value: Tensor, segments: Segments, causal: bool) -> Tensor:
-    """All segments at once, each filled up to the longest: a hundred short texts are one call and not a hundred."""
+    """Segments of like lengths together, each filled up to the longest: a hundred short texts are eight calls."""
     starts, lengths = segments.boundaries[:-1].long(), segments.boundaries.diff().long()
-    places = torch.arange(segments.longest, device=query.device)
-    inside = places < lengths[:, None]
-    rows = (starts[:, None] + places).clamp(max=len(query) - 1).flatten()
-    q, k, v = (
-        tensor.index_select(0, rows).view(*inside.shape, *tensor.shape[1:]).transpose(1, 2)
-        for tensor in (query, key, value)
-    )
-    hidden = ~inside[:, None, None]
-    seen = _attend_plainly(q, k, v, is_causal=causal, enable_gqa=query.shape[1] != key.shape[1], hidden=hidden)
-    return seen.transpose(1, 2).flatten(0, 1).index_select(0, inside.flatten().nonzero().flatten())
+    shared = query.shape[1] != key.shape[1]
+    parts, places = [], []
+    for chosen in torch.tensor_split(lengths.argsort(), MANY):
+        steps = torch.arange(int(lengths[chosen].max()), device=query.device)
+        inside = steps < lengths[chosen, None]
+        rows = torch.where(inside, starts[chosen, None] + steps, starts[chosen, None])
+        q, k, v = (
+            tensor.index_select(0, rows.flatten()).view(*rows.shape, *tensor.shape[1:]).transpose(1, 2)
+            for tensor in (query, key, value)
+        )
+        seen = _attend_plainly(q, k, v, is_causal=causal, enable_gqa=shared, hidden=~inside[:, None, None])
+        parts.append(seen.transpose(1, 2)[inside])
+        places.append(rows[inside])
+    return torch.cat(parts).index_select(0, torch.cat(places).argsort())
 
 
 def _attend_plainly(
