@@ -23,7 +23,7 @@ from .documents import Document, read_documents
 from .sentences import draw_sentences
 from .settings import ModelPlan, NewModel
 from .teacher import Teacher
-from .vocabulary import embed_vocabulary, teach_vocabulary
+from .vocabulary import SIZE, embed_vocabulary, teach_vocabulary
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|mask|>")
 # As Qwen2's own: contractions, words with the sign before them, single digits, signs, blanks.
@@ -183,6 +183,7 @@ def place_embeddings(backbone: Backbone, embeddings: Floats) -> None:
     model = backbone.language_model
     with torch.no_grad():
         model.embed_tokens.weight[: len(embeddings)] = torch.from_numpy(embeddings)
+        model.norm.weight.fill_(1 / SIZE)  # so that states and tokens together give logits of a common size
         model.norm.weight[-1] = 0.0
         for name, weight in model.layers.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):

@@ -2,7 +2,7 @@
 
 A token's embedding has three parts. Its meaning is fitted so that the mean over a sentence's tokens points where a teacher
 puts the sentence: a static embedding model. Its spelling is a random code of its letters, longer for rare tokens, so that the
-mean over a text is a projection of its TF-IDF. The last number is 1 for all: through the norm at the end it lets a token
+mean over a text is a projection of its TF-IDF. The last number is the same for all: through the norm at the end it lets a token
 be short beside the others, and is dropped there.
 """
 
@@ -24,6 +24,7 @@ from .teacher import Teacher
 SPELLING_SHARE = 1 / 3  # of the numbers
 SPELLING = 0.36  # of a sentence's squared length; the rest is meaning
 LEAST_WEIGHT = 0.05
+SIZE = 10.0  # of the number that all share: what layers add while they know little must be small beside a token
 NUM_EPOCHS, BATCH, LEARNING_RATE = 8, 256, 1e-2
 TAUGHT_AT_ONCE = 4096
 
@@ -128,4 +129,5 @@ def _spell(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> Floats:
 
 
 def _join(parts: Sequence[Floats]) -> Floats:
-    return np.concatenate([*parts, np.ones((len(parts[0]), 1), np.float32)], axis=1).astype(np.float32)
+    joined = np.concatenate([*parts, np.ones((len(parts[0]), 1), np.float32)], axis=1)
+    return (SIZE * joined).astype(np.float32)

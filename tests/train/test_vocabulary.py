@@ -8,6 +8,7 @@ import pytest
 from moca_rag.train.letters import WordPieces
 from moca_rag.train.vocabulary import (
     LEAST_WEIGHT,
+    SIZE,
     SPELLING,
     embed_vocabulary,
     find_axes,
@@ -84,7 +85,7 @@ def test_means_of_the_table_point_where_they_are_told() -> None:
 
 def test_special_tokens_are_empty_but_for_the_number_that_all_share(tokenizer: Tokenizer) -> None:
     codes = embed_vocabulary(tokenizer, ["a table"], 64)
-    assert (codes[:, -1] == 1).all()
+    assert (codes[:, -1] == SIZE).all()
     assert not codes[list(tokenizer.get_added_tokens_decoder()), :-1].any()
 
 
