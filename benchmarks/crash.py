@@ -48,7 +48,7 @@ STAGES = (
 
 @dataclass(frozen=True)
 class Progress:
-    """What a killed run had committed: documents, pages and complete documents, and vectors by picture."""
+    """What a killed run had committed: documents, pages and complete documents, and vectors by picture and passage."""
 
     exists: bool = False
     documents: int = 0
@@ -74,7 +74,7 @@ class State:
 
     pages: dict[tuple[str, int], int]
     hits: list[list[tuple[str, int, float]]]
-    vectors: dict[tuple[str, int], NDArray[np.float32]]
+    vectors: dict[tuple[str, int, str], NDArray[np.float32]]
     problems: list[str]
 
 
@@ -146,9 +146,11 @@ class Trial:
             rows = opened.catalog.db.execute("SELECT page_id, document_id, number, num_words FROM pages").fetchall()
             place = {row[0]: (names[row[1]], row[2]) for row in rows if row[1] in names}
             pages = {place[row[0]]: row[3] for row in rows if row[0] in place}
-            links = opened.catalog.db.execute("SELECT page_id, vector_id FROM page_vectors").fetchall()
+            query = "SELECT page_id, vector_id, hex(image_key) FROM page_vectors JOIN vectors USING (vector_id)"
+            links = opened.catalog.db.execute(query).fetchall()
             stored = list(opened.shards().read(np.array([row[1] for row in links]))) if links else []
-            vectors = {place[page]: vector for (page, _), vector in zip(links, stored, strict=True) if page in place}
+            pairs = [(row, vector) for row, vector in zip(links, stored, strict=True) if row[0] in place]
+            vectors = {(*place[page], key): vector for (page, _, key), vector in pairs}
             self.queries = self.queries or make_queries(opened, sorted(place, key=lambda page: place[page]))
             hits = [describe(opened.search(query, top_k=TOP_K)) for query in self.queries]
         return State(pages, hits, vectors, problems)

@@ -35,7 +35,8 @@ def folder(
     ctx: typer.Context,
     place: Annotated[Path, typer.Argument(metavar="DIR", help="Holds pdfs/, queries.jsonl and qrels.tsv.")],
     modes: Annotated[
-        str, typer.Option(metavar="MODES", help="Of text,vision,hybrid (default: all with a model, text without).")
+        str,
+        typer.Option(metavar="MODES", help="Of text,vision,passages,hybrid (default: all with a model, text without)."),
     ] = "",
     model: ModelOption = None,
     report: Annotated[
@@ -82,7 +83,7 @@ def default_cache() -> Path:
 
 
 def read_modes(words: str, *, has_model: bool) -> list[Mode]:
-    """The modes in the order text, vision, hybrid. Raises ConfigError on an unknown one.
+    """The modes in the order text, vision, passages, hybrid. Raises ConfigError on an unknown one.
 
     >>> read_modes("hybrid,text", has_model=True), read_modes("", has_model=False)
     (['text', 'hybrid'], ['text'])

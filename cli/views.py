@@ -91,6 +91,7 @@ def show_hits(terminal: Terminal, answers: "Answers") -> None:
                 "document": hit.document,
                 "page": hit.page,
                 "vision": None if hit.vision is None else round(hit.vision, 6),
+                "passages": None if hit.passages is None else round(hit.passages, 6),
                 "text": None if hit.text is None else round(hit.text, 6),
                 "snippet": hit.snippet,
                 "boxes": [[round(side, 5) for side in box] for box in hit.boxes],
@@ -188,15 +189,15 @@ def show_status(terminal: Terminal, status: "Status") -> None:
     table.add_column(overflow="fold")
     table.add_row("collection", Text(f"{status.path} ({status.size / 1e6:,.1f} MB)"))
     made_by = "" if model is None else f", {model.name} ({model.dimension} numbers)"
-    table.add_row("mode", Text(status.fingerprint.mode + made_by))
+    bare = ", without passages" if status.fingerprint.mode == "hybrid" and not status.fingerprint.passages else ""
+    table.add_row("mode", Text(status.fingerprint.mode + bare + made_by))
     table.add_row(
         "indexed",
         f"{counts['documents']:,} documents, {counts['pages']:,} pages ({counts['pages_with_text']:,} with text)",
     )
     if model is not None:
-        table.add_row(
-            "vectors", f"{counts['vectors']:,}, and {counts['dead_vectors']:,} that `moca compact` would drop"
-        )
+        pictures = f"{counts['vectors'] - counts['passages']:,} of pages, {counts['passages']:,} of passages"
+        table.add_row("vectors", f"{pictures}, and {counts['dead_vectors']:,} that `moca compact` would drop")
     table.add_row("from", Text("\n".join(str(root) for root in status.roots) or "nothing yet"))
     if status.stale:
         more = f"\n... and {len(status.stale) - MAX_FAILURES} more" if len(status.stale) > MAX_FAILURES else ""

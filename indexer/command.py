@@ -9,7 +9,7 @@ import typer
 from moca_rag.collection import default_path
 from moca_rag.config import load_settings, read_pairs
 from moca_rag.errors import ConfigError
-from moca_rag.records import Encoder, Mode
+from moca_rag.records import CollectionMode, Encoder
 
 from .pipeline import index_documents, preview_documents
 from .rebuild import rebuild_collection
@@ -33,7 +33,7 @@ def index(
         ),
     ] = None,
     mode: Annotated[
-        Mode | None, typer.Option(help="Rankings to prepare (default: hybrid with a model, text without).")
+        CollectionMode | None, typer.Option(help="Rankings to prepare (default: hybrid with a model, text without).")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag these documents; repeatable.")] = None,
     password: Annotated[

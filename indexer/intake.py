@@ -6,12 +6,13 @@ from dataclasses import dataclass, field, replace
 
 from moca_rag.errors import DocumentError
 from moca_rag.progress import Reporter
-from moca_rag.records import DocumentInfo, Failure, Floats, PixelBudget
+from moca_rag.records import DocumentInfo, Failure, PixelBudget
 from moca_rag.writer import CollectionWriter, PageEntry
 
 from .discover import NO_TIME, Candidate, Plan
 from .pool import Answer, Request
 from .report import IndexReport, IndexSettings, Stopwatch
+from .stream import Embedded
 
 MAX_LOST_PAGES = 3  # a document that killed its reader so often is given up: each time may cost the whole time limit
 LOST_CODES = ("page_timeout", "page_crashed", "page_memory")
@@ -166,18 +167,21 @@ class Intake:
             for number in work.missing:
                 yield Request(work.document_id, work.files[0].path, number, pixels, skip=work.lost >= MAX_LOST_PAGES)
 
-    def take(self, answer: Answer, embedding: Floats | None) -> None:
+    def take(self, page: Embedded) -> None:
         """Take one page, or the reason why it cannot be read; commits when enough has come together."""
+        answer = page.answer
         work = self._works[answer.request.key]
         if answer.content is not None:
-            content = replace(answer.content, image=None)
-            self._entries.append(PageEntry(work.document_id, work.name, content, answer.image_key, embedding))
+            entry = PageEntry(
+                work.document_id, work.name, answer.content, answer.image_key, page.passage_keys, page.vectors
+            )
+            self._entries.append(entry)
             self._new_pages += 1
         else:
             assert answer.error is not None
             work.lost += answer.error.code in LOST_CODES
-            page = answer.request.page
-            work.failures.append(Failure(work.files[0].relative, page, answer.error.code, str(answer.error)))
+            place = work.files[0].relative, answer.request.page
+            work.failures.append(Failure(*place, answer.error.code, str(answer.error)))
             self._reporter.failed()
         self._reporter.advance("pages")
         if (message := self._pace.step()) is not None:

@@ -8,7 +8,7 @@ from moca_rag.collection import Collection, is_collection, restore_collection
 from moca_rag.errors import ConfigError
 from moca_rag.fingerprint import Fingerprint, check_fingerprint, read_fingerprint
 from moca_rag.progress import Reporter, SilentReporter
-from moca_rag.records import Encoder, Failure, Mode
+from moca_rag.records import CollectionMode, Encoder, Failure
 from moca_rag.render import RENDERER, renderer_version
 
 from .discover import find_scopes, make_plan
@@ -25,7 +25,7 @@ def index_documents(
     collection: str | Path,
     encoder: Encoder | None = None,
     *,
-    mode: Mode | None = None,
+    mode: CollectionMode | None = None,
     tags: Mapping[str, str] | None = None,
     passwords: Sequence[str] = (),
     prune: bool = False,
@@ -45,8 +45,8 @@ def index_documents(
     new = not is_collection(folder)
     if new:
         find_scopes(named, None)  # a mistyped path must not leave an empty collection behind
-    wanted = plan_fingerprint(encoder, mode, None if new else read_fingerprint(folder))
     settings, reporter, watch = settings or IndexSettings(), reporter or SilentReporter(), Stopwatch()
+    wanted = plan_fingerprint(encoder, mode, settings.passages, None if new else read_fingerprint(folder))
     with Collection.writing(folder, wanted) as (opened, writer):
         if new and opened.fingerprint.model is None:
             reporter.say(TEXT_ONLY)
@@ -134,9 +134,9 @@ def _run(
         pixels = None if encoder is None else encoder.card.pixels
         watch.lap("model")
         pages = watch.timed(pool.read(intake.requests(works, pixels)), "render", "embed" if encoder else "commit")
-        pairs = embed_answers(pages, encoder, opened.catalog.has_vectors)
-        for answer, embedding in watch.timed(pairs, "embed", "commit"):
-            intake.take(answer, embedding)
+        embedded = embed_answers(pages, encoder, opened.catalog.has_vectors, opened.fingerprint.passages)
+        for answer in watch.timed(embedded, "embed", "commit"):
+            intake.take(answer)
 
 
 def choose_retries(retry_failed: bool, passwords: Sequence[str]) -> Callable[[Failure], bool]:
@@ -144,15 +144,26 @@ def choose_retries(retry_failed: bool, passwords: Sequence[str]) -> Callable[[Fa
     return lambda failure: retry_failed or (bool(passwords) and failure.code.startswith("password"))
 
 
-def plan_fingerprint(encoder: Encoder | None, mode: Mode | None, existing: Fingerprint | None = None) -> Fingerprint:
-    """What a collection would be made with now: hybrid with a model, text without; what is not named stays as it is.
+def plan_fingerprint(
+    encoder: Encoder | None,
+    mode: CollectionMode | None,
+    passages: bool | None = None,
+    existing: Fingerprint | None = None,
+) -> Fingerprint:
+    """What a collection would be made with now; what is not named stays as it is.
 
-    Raises ConfigError on a mode that needs a model where none is known.
+    A new one is hybrid with a model and text without, and a hybrid one has passages. Raises ConfigError on a mode that
+    needs a model where none is known, and on passages in another mode than hybrid.
     """
     before = existing.mode if existing is not None and (encoder is None or existing.model is not None) else None
-    chosen: Mode = mode or before or ("text" if encoder is None else "hybrid")
+    chosen: CollectionMode = mode or before or ("text" if encoder is None else "hybrid")
     known = None if existing is None else existing.model
     model = None if chosen == "text" else known if encoder is None else encoder.card
     if chosen != "text" and model is None:
         raise ConfigError(f"--mode {chosen} needs a model: name one with --model FOLDER_OR_HUB_ID")
-    return Fingerprint(chosen, RENDERER, renderer_version(), model=model)
+    if passages and chosen != "hybrid":
+        lacks, advice = ("a model", "--model FOLDER_OR_HUB_ID") if chosen == "text" else ("its text", "--mode hybrid")
+        raise ConfigError(f"passages=true: a {chosen} collection lacks {lacks}; make one that has it with {advice}")
+    if passages is None:
+        passages = existing.passages if existing is not None and existing.mode == chosen else chosen == "hybrid"
+    return Fingerprint(chosen, RENDERER, renderer_version(), model=model, passages=passages)

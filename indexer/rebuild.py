@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from moca_rag.locks import WriteLock
 from moca_rag.records import Encoder
 
 from .pipeline import index_documents, plan_fingerprint
-from .report import IndexReport
+from .report import IndexReport, IndexSettings
 
 SWAP_ATTEMPTS = 5
 
@@ -46,6 +46,7 @@ def rebuild_collection(
         if encoder is None and before is not None and options["mode"] != "text":
             encoder = None if before.model is None else DeferredEmbedder.of(before.model)
             options = options | {"mode": options["mode"] or before.mode}
+        options = options | {"settings": _keep_passages(options.get("settings"), before, encoder, options["mode"])}
         _drop_other(fresh, encoder, options)
         report = index_documents(paths, fresh, encoder, **options)
         _carry_tags(old.tags, fresh)
@@ -53,6 +54,17 @@ def rebuild_collection(
         return report
     finally:
         lock.release()
+
+
+def _keep_passages(
+    settings: IndexSettings | None, before: Fingerprint | None, encoder: Encoder | None, mode: str | None
+) -> IndexSettings:
+    """The settings; where they do not name passages, a hybrid collection made anew as one has them as it had before."""
+    settings = settings or IndexSettings()
+    both_hybrid = before is not None and before.mode == "hybrid" and encoder is not None and mode in (None, "hybrid")
+    if before is None or not both_hybrid or settings.passages is not None:
+        return settings
+    return replace(settings, passages=before.passages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +105,8 @@ def _drop_other(fresh: Path, encoder: Encoder | None, options: dict[str, Any]) -
         shutil.rmtree(fresh, ignore_errors=True)
         return
     made_with = _read_settings(fresh)
-    same = made_with is not None and not made_with.differences(plan_fingerprint(encoder, options["mode"]))
+    wanted = plan_fingerprint(encoder, options["mode"], options["settings"].passages)
+    same = made_with is not None and not made_with.differences(wanted)
     if not same:
         shutil.rmtree(fresh)
 

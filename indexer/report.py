@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """The knobs of a run. The last two are for a new collection's model; the others never change what it holds."""
+    """The knobs of a run. The last three are for a new collection with a model; the others never change what it holds."""
 
     jobs: int = 0  # worker processes; 0 is one a core, eight at most
     page_timeout_s: int = 30
@@ -22,6 +22,7 @@ class IndexSettings:
     commit_seconds: float = 2.0
     dimension: int = 0  # keep an embedding's first numbers; 0 is all of them
     max_pixels: int = 0  # what the model sees of a page; 0 is its own limit
+    passages: bool | None = None  # embed the passages of each page's text; unnamed: as it is, a new collection does
 
     @property
     def num_workers(self) -> int:

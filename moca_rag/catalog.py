@@ -13,9 +13,12 @@ from .errors import CollectionError
 from .records import DocumentInfo, Failure, Heading, Ids
 from .terms import TOKENIZER
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+FIRST_VERSION = 1  # without passages; it is read as it is, and brought up to date when it is opened for writing
+PICTURE, PASSAGE = 0, 1  # kinds of vectors: of a page's picture, of a passage of its text
 BUSY_SECONDS = 10
 ROOT_ITSELF = "."  # the relative path of a file that is its own root
+# A vector's image_key is the hash of the page's picture; of a passage, which came later, that of its text.
 SCHEMA = f"""
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE roots (root_id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);
@@ -33,11 +36,12 @@ CREATE TABLE tags (
 CREATE TABLE pages (
     page_id INTEGER PRIMARY KEY, document_id INTEGER NOT NULL REFERENCES documents, number INTEGER NOT NULL,
     width REAL NOT NULL, height REAL NOT NULL, num_words INTEGER NOT NULL, words BLOB NOT NULL,
-    UNIQUE (document_id, number));
+    num_passages INTEGER NOT NULL DEFAULT 0, UNIQUE (document_id, number));
 CREATE TABLE vectors (
     vector_id INTEGER PRIMARY KEY, image_key BLOB NOT NULL, part INTEGER NOT NULL, crc INTEGER NOT NULL,
-    live INTEGER NOT NULL DEFAULT 1, UNIQUE (image_key, part));
+    live INTEGER NOT NULL DEFAULT 1, kind INTEGER NOT NULL DEFAULT {PICTURE}, UNIQUE (image_key, part));
 CREATE INDEX dead_vectors ON vectors (vector_id) WHERE live = 0;
+CREATE INDEX pictures ON vectors (vector_id) WHERE kind = {PICTURE};
 CREATE TABLE page_vectors (
     page_id INTEGER NOT NULL REFERENCES pages ON DELETE CASCADE, vector_id INTEGER NOT NULL REFERENCES vectors,
     PRIMARY KEY (page_id, vector_id)) WITHOUT ROWID;
@@ -47,6 +51,12 @@ CREATE TABLE failures (
     reason TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, PRIMARY KEY (root_id, path, page)
     ) WITHOUT ROWID;
 CREATE VIRTUAL TABLE page_text USING fts5 (body, context, pairs, tokenize="{TOKENIZER}");
+"""
+# Adding columns with a default touches no row; older rows are pictures, of pages without passages.
+UPGRADE = f"""
+ALTER TABLE vectors ADD COLUMN kind INTEGER NOT NULL DEFAULT {PICTURE};
+ALTER TABLE pages ADD COLUMN num_passages INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX pictures ON vectors (vector_id) WHERE kind = {PICTURE};
 """
 # What a person can see: a document that some file shows. A changed file shows its old document until the new one is
 # complete; pages that nothing shows yet, or any more, stay out of every answer.
@@ -101,7 +111,10 @@ class Catalog:
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False) -> "Catalog":
-        """Open an existing catalog. Raises CollectionError if it is missing, damaged or of another version."""
+        """Open an existing catalog; for writing, an older one is brought up to date, and the caller holds the write lock.
+
+        Raises CollectionError if it is missing, damaged or of a version that this program does not read.
+        """
         if not path.is_file():
             raise CollectionError(f"{path} is missing: run `moca verify`, or `moca index --rebuild`")
         with reported(path):
@@ -109,7 +122,10 @@ class Catalog:
             if write:
                 connection.execute("PRAGMA synchronous = FULL")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
+            if write and version == FIRST_VERSION:
+                connection.executescript(f"BEGIN; {UPGRADE} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+                version = SCHEMA_VERSION
+        if version not in (FIRST_VERSION, SCHEMA_VERSION):
             found = f"version {version}" if version else "no catalog of moca_rag"
             raise CollectionError(f"{path} is {found}, this program reads version {SCHEMA_VERSION}: use --rebuild")
         return cls(path, connection)
@@ -117,6 +133,11 @@ class Catalog:
     def version(self) -> tuple[int, int]:
         """Changes whenever any process commits: a number for other connections, one for this one."""
         return self.db.execute("PRAGMA data_version").fetchone()[0], self.db.total_changes
+
+    @property
+    def knows_passages(self) -> bool:
+        """Whether its schema has room for passages; one that an older program made has not until it is written."""
+        return bool(self.db.execute("PRAGMA user_version").fetchone()[0] != FIRST_VERSION)
 
     def close(self) -> None:
         """Close the connection; what was not committed is dropped."""
@@ -197,7 +218,7 @@ class Catalog:
         return None if row is None else row[0]
 
     def count(self) -> dict[str, int]:
-        """Shown documents and pages, pages with text, files, failures, and live and dead vectors."""
+        """Shown documents and pages, pages with text, files, failures, live and dead vectors, and those of passages."""
         one = {
             "documents": "SELECT count(DISTINCT document_id) FROM files",
             "files": "SELECT count(*) FROM files",
@@ -206,7 +227,10 @@ class Catalog:
             "failures": "SELECT count(*) FROM failures",
             "vectors": "SELECT count(*) FROM vectors WHERE live = 1",
             "dead_vectors": "SELECT count(*) FROM vectors WHERE live = 0",
+            "passages": f"SELECT count(*) FROM vectors WHERE live = 1 AND kind = {PASSAGE}",
         }
+        if not self.knows_passages:
+            one["passages"] = "SELECT 0"
         return {name: self.db.execute(query).fetchone()[0] for name, query in one.items()}
 
     # -- vectors ------------------------------------------------------------------------------------------------------
@@ -226,6 +250,20 @@ class Catalog:
         rows = self.db.execute("SELECT vector_id FROM vectors WHERE live = 0 ORDER BY vector_id")
         return np.array([row[0] for row in rows], dtype=np.int64)
 
+    def picture_rows(self, first_id: int = 0) -> Ids:
+        """Rows of the shards, from this one on, that hold page pictures; all others hold passages."""
+        query = f"SELECT vector_id FROM vectors WHERE kind = {PICTURE} AND vector_id >= ? ORDER BY vector_id"
+        return np.array([row[0] for row in self.db.execute(query, (first_id,))], dtype=np.int64)
+
+    def incomplete_pages(self) -> list[int]:
+        """Pages that lack the vector of their picture or of a passage."""
+        query = "SELECT page_id FROM pages WHERE page_id NOT IN (SELECT page_id FROM page_vectors)"
+        if self.knows_passages:
+            query = f"""SELECT page_id FROM pages
+                        LEFT JOIN page_vectors USING (page_id) LEFT JOIN vectors USING (vector_id) GROUP BY page_id
+                        HAVING total(kind = {PICTURE}) = 0 OR total(kind = {PASSAGE}) < num_passages"""
+        return [row[0] for row in self.db.execute(query)]
+
     def vector_ids(self, document_ids: Sequence[int]) -> Ids:
         """Live vectors of these documents' pages."""
         query = """SELECT DISTINCT vector_id FROM page_vectors JOIN pages USING (page_id)
@@ -238,14 +276,14 @@ class Catalog:
                    WHERE vector_id IN (SELECT value FROM json_each(?)) ORDER BY page_id"""
         yield from self.db.execute(query, (json.dumps([int(vector_id) for vector_id in vector_ids]),))
 
-    def has_vectors(self, image_key: bytes) -> bool:
-        """Whether this page picture was embedded before."""
-        return bool(self.find_vectors(image_key))
+    def has_vectors(self, key: bytes) -> bool:
+        """Whether the page picture or passage with this key was embedded before."""
+        return bool(self.find_vectors(key))
 
-    def find_vectors(self, image_key: bytes) -> list[int]:
-        """The vectors of a page picture that was embedded before, live or not."""
+    def find_vectors(self, key: bytes) -> list[int]:
+        """The vectors of a page picture or passage that was embedded before, live or not."""
         query = "SELECT vector_id FROM vectors WHERE image_key = ? ORDER BY part"
-        return [row[0] for row in self.db.execute(query, (image_key,))]
+        return [row[0] for row in self.db.execute(query, (key,))]
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

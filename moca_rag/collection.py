@@ -8,14 +8,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from .catalog import Catalog, FileRow, explain, reported
 from .errors import CollectionError, ConfigError, DocumentError
 from .fingerprint import FILE_NAME, Fingerprint, read_fingerprint, write_fingerprint
-from .fusion import WEIGHTS
 from .locks import WriteLock
 from .records import Encoder, Explanation, Floats, Hit, Mode, Page, Pixels, Query
 from .search import Request, check_request, find_hits
-from .stores import LocalStore
+from .stores import LocalStore, StorePart
 from .textlayer import unpack_words
 from .vectors import Shards
 from .writer import CollectionWriter
@@ -74,6 +75,8 @@ class Collection:
         self._encoder = encoder
         self._store: LocalStore | None = None
         self._store_version = (-1, -1)
+        self._kinds_of: LocalStore | None = None
+        self._pictures = np.zeros(0, np.bool_)
 
     @classmethod
     def open(cls, path: str | Path | None = None, *, encoder: Encoder | None = None) -> "Collection":
@@ -132,16 +135,17 @@ class Collection:
         mode: Mode | None = None,
         where: Mapping[str, str] | None = None,
         within: str | None = None,
-        weights: Mapping[str, float] = WEIGHTS,
+        weights: Mapping[str, float] | None = None,
     ) -> list[Hit]:
         """The best pages for a question, a picture [H, W, 3], or both; best first.
 
         `mode` is the collection's own if not named. `where` picks by tags and metadata, `within` by a glob over document
-        names or a folder; filters are exact: `top_k` hits come back wherever that many pages match. Raises ConfigError on
-        a question or filter that cannot be used.
+        names or a folder; filters are exact: `top_k` hits come back wherever that many pages match. `weights` of the
+        rankings vision, passages and text take the place of ours. Raises ConfigError on a question or filter that cannot
+        be used.
         """
         request = Request(Query(query, image), top_k, mode or self.fingerprint.mode, where, within)
-        request = check_request(request, self.fingerprint.mode)
+        request = check_request(request, self.fingerprint)
         embedding = None if request.mode == "text" else self.encoder.encode_queries([request.query])[0]
         generation = self.catalog.generation
         try:
@@ -151,10 +155,10 @@ class Collection:
                 raise
             return self._find_hits(request, embedding, weights)  # a compaction moved the vectors meanwhile
 
-    def _find_hits(self, request: Request, embedding: Floats | None, weights: Mapping[str, float]) -> list[Hit]:
+    def _find_hits(self, request: Request, embedding: Floats | None, weights: Mapping[str, float] | None) -> list[Hit]:
         with reported(self.catalog.path), self.snapshot():
-            store = None if embedding is None else self.store()
-            return find_hits(self.catalog, request, store, embedding, weights)
+            stores = {} if embedding is None else self.stores()
+            return find_hits(self.catalog, request, stores, embedding, weights)
 
     def explain(
         self, query: str, page_id: str, *, image: Pixels | None = None, passwords: Sequence[str] = ()
@@ -165,7 +169,7 @@ class Collection:
         where the file is gone or has changed since it was indexed: its vector may be of another picture.
         """
         encoder = self.encoder
-        request = check_request(Request(Query(query, image), mode="vision"), self.fingerprint.mode)
+        request = check_request(Request(Query(query, image), mode="vision"), self.fingerprint)
         with reported(self.catalog.path), self.snapshot():
             page = self.page(page_id)
             sha256 = self.find_file(page.document).sha256
@@ -247,6 +251,20 @@ class Collection:
                 self._store = LocalStore(shards, self.path / "index", num_rows, dead)
             self._store_version = version
         return self._store
+
+    def stores(self) -> dict[str, LocalStore | StorePart]:
+        """What ranks the vectors of pictures (`vision`) and of passages, where there are some; kept as the store is."""
+        store = self.store()
+        if not self.fingerprint.passages:
+            return {"vision": store}
+        if self._kinds_of is not store:
+            self._kinds_of, self._pictures = store, np.zeros(0, np.bool_)
+        num_known, num_rows = len(self._pictures), store.num_rows
+        if num_known < num_rows:  # newer rows; what a row holds never changes
+            ids = self.catalog.picture_rows(num_known)
+            self._pictures = np.pad(self._pictures, (0, num_rows - num_known))
+            self._pictures[ids[ids < num_rows]] = True
+        return {"vision": StorePart(store, self._pictures), "passages": StorePart(store, ~self._pictures)}
 
     # -- closing ------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from .checkpoint import read_card
-from .records import Explanation, Floats, ModelCard, PixelBudget, Pixels, Query
+from .records import Explanation, Floats, ModelCard, Part, PixelBudget, Pixels, Query
 
 if TYPE_CHECKING:
     from .embedder import Embedder
@@ -37,9 +37,9 @@ class DeferredEmbedder:
         """Unit embeddings [N, D], in order."""
         return self._loaded().encode_queries(queries)
 
-    def encode_pages(self, images: Iterable[Pixels]) -> Iterator[Floats]:
-        """One unit embedding [D] a page image, in order."""
-        return self._loaded().encode_pages(images)
+    def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
+        """One unit embedding [D] a page image or passage, in order."""
+        return self._loaded().encode_pages(parts)
 
     def explain(self, query: Query, image: Pixels) -> Explanation:
         """Which parts of a page image make its score for this query."""

@@ -15,7 +15,7 @@ from .feed import Feed
 from .inputs import SequenceBuilder, TokenSequence, check_tokenizer, load_tokenizer
 from .loader import load_backbone
 from .precision import Precision, convert_embeddings
-from .records import Box, Explanation, ModelCard, PixelBudget, Pixels, Query
+from .records import Box, Explanation, ModelCard, Part, PixelBudget, Pixels, Query
 from .regions import split_score, weigh_regions
 
 
@@ -72,13 +72,14 @@ class Embedder:
         embeddings = np.concatenate(rows) if rows else np.zeros((0, self._card.dimension), np.float32)
         return convert_embeddings(embeddings, precision)
 
-    def encode_pages(self, images: Iterable[Pixels], *, precision: Precision = "float32") -> Iterator[NDArray[Any]]:
-        """One unit embedding [D] a page image [H, W, 3], in order; it reads one or two packs of images ahead.
+    def encode_pages(self, parts: Iterable[Part], *, precision: Precision = "float32") -> Iterator[NDArray[Any]]:
+        """One unit embedding [D] a page image [H, W, 3] or passage of text, in order; it reads one or two packs ahead.
 
-        An image at its `smart_resize` size is taken as it is, any other is resized to it. Raises ModelError where a
-        single page does not fit into memory.
+        An image at its `smart_resize` size is taken as it is, any other is resized to it; a passage is read bare. Images
+        and passages share packs. Raises ModelError where a single page does not fit into memory, ConfigError on a
+        passage without a sign.
         """
-        for rows in self._feed.run(map(self._page_sequence, images)):
+        for rows in self._feed.run(map(self._part_sequence, parts)):
             yield convert_embeddings(rows[0], precision)
 
     def encode_regions(
@@ -107,6 +108,13 @@ class Embedder:
                 f"{self._card.name} is causal: its last token alone is the embedding, which has no parts; "
                 "regions and shares need a bidirectional model"
             )
+
+    def _part_sequence(self, part: Part) -> TokenSequence:
+        if not isinstance(part, str):
+            return self._page_sequence(part)
+        if not part.strip():
+            raise ConfigError("an empty passage cannot be embedded: leave it out")
+        return self._builder.build([part])
 
     def _page_sequence(self, image: Pixels) -> TokenSequence:
         text = _page_text(self._card)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CollectionError, FingerprintError
-from .records import Mode, ModelCard, PixelBudget
+from .records import CollectionMode, ModelCard, PixelBudget
 from .terms import VERSION as TERMS_VERSION
 
 FILE_NAME = "collection.toml"
@@ -17,13 +17,17 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Mode, renderer, text analysis and model of a collection. A text collection has no model."""
+    """Mode, renderer, text analysis and model of a collection. A text collection has no model.
 
-    mode: Mode
+    `passages`: whether the passages of each page's text are embedded too, as only a hybrid collection's can be.
+    """
+
+    mode: CollectionMode
     renderer: str
     renderer_version: str
     terms: int = TERMS_VERSION
     model: ModelCard | None = None
+    passages: bool = False
 
     def differences(self, other: "Fingerprint") -> list[str]:
         """What differs, a line each: `name: here -> there`. A renderer's patch releases count as equal."""
@@ -32,7 +36,7 @@ class Fingerprint:
             shared = mine.keys() & theirs.keys()
             mine = {key: mine[key] for key in mine if key in shared} | {"model": _name(self.model)}
             theirs = {key: theirs[key] for key in theirs if key in shared} | {"model": _name(other.model)}
-        return [f"{key}: {mine[key]} -> {theirs[key]}" for key in mine if mine[key] != theirs[key]]
+        return [f"{key}: {_show(mine[key])} -> {_show(theirs[key])}" for key in mine if mine[key] != theirs[key]]
 
     def check_model(self, card: ModelCard, collection: Path) -> None:
         """Raises FingerprintError where a collection was embedded by another model than this one."""
@@ -41,9 +45,13 @@ class Fingerprint:
     def _values(self) -> dict[str, Any]:
         values = _flat(self)
         values["renderer.version"] = ".".join(str(values["renderer.version"]).split(".")[:2])
-        if self.model is not None:
-            values.pop("model.name")  # the same weights from another folder are the same model
+        # the same weights from another folder are the same model; without one there is no choice about passages
+        values.pop("passages" if self.model is None else "model.name")
         return values
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
 def _name(model: ModelCard | None) -> str:
@@ -53,6 +61,7 @@ def _name(model: ModelCard | None) -> str:
 def _flat(fingerprint: Fingerprint) -> dict[str, Any]:
     values: dict[str, Any] = {
         "mode": fingerprint.mode,
+        "passages": fingerprint.passages,
         "renderer.name": fingerprint.renderer,
         "renderer.version": fingerprint.renderer_version,
         "text.terms": fingerprint.terms,
@@ -70,6 +79,8 @@ def check_fingerprint(here: Fingerprint, wanted: Fingerprint, collection: Path) 
     differences = here.differences(wanted)
     if differences:
         option = "" if wanted.model is None else f" --model {wanted.model.name}"
+        if here.passages != wanted.passages and here.mode == wanted.mode:
+            option += f" --set passages={_show(wanted.passages)}"
         raise FingerprintError(
             f"{collection} was made with other settings ({'; '.join(differences)}): "
             f"use the same, another --collection, or make it anew with `moca index --rebuild{option}`"
@@ -96,7 +107,7 @@ def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
 
 
 def read_fingerprint(folder: Path) -> Fingerprint:
-    """Read `collection.toml`. Raises CollectionError if it is missing or damaged."""
+    """Read `collection.toml`; one from before there were passages has none. Raises CollectionError if it is damaged."""
     path = folder / FILE_NAME
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -105,8 +116,10 @@ def read_fingerprint(folder: Path) -> Fingerprint:
         model = None
         if "model" in values:
             model = ModelCard(**values["model"], pixels=PixelBudget(**values["pixels"]))
-        renderer = values["renderer"]
-        return Fingerprint(values["mode"], renderer["name"], renderer["version"], values["text"]["terms"], model)
+        renderer, terms, passages = values["renderer"], values["text"]["terms"], values.get("passages", False)
+        if not isinstance(passages, bool):
+            raise TypeError(f"passages is {passages!r}")
+        return Fingerprint(values["mode"], renderer["name"], renderer["version"], terms, model, passages)
     except OSError as error:
         raise CollectionError(f"{path} cannot be read: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:

@@ -14,16 +14,16 @@ from .catalog import FileRow
 from .collection import Collection, is_collection
 from .errors import ConfigError
 from .fingerprint import Fingerprint
-from .fusion import DEPTH, WEIGHTS
+from .fusion import DEPTH
 from .judged import JudgedFolder, JudgedQuery, list_names, make_key, read_key, write_qrels, write_run
 from .metrics import Run, check_embeddings, first_pages, load_trec, random_scores, score_run
 from .progress import Reporter
-from .records import Encoder, Explanation, Floats, Mode, ModelCard, Pixels, Query
+from .records import CollectionMode, Encoder, Explanation, Floats, Mode, ModelCard, Part, Pixels, Query
 from .render import RENDERER, renderer_version
 from .scopes import Judgement, Scope, Scores
 from .search import Request, check_request, find_hits, first_files
 
-MODES: tuple[Mode, ...] = ("text", "vision", "hybrid")
+MODES: tuple[Mode, ...] = ("text", "vision", "passages", "hybrid")
 CHECKED_VECTORS = 4096
 
 
@@ -102,9 +102,9 @@ class CheckedEncoder:
         check_embeddings(rows, unit=True, name=f"{self.card.name}, queries")
         return rows
 
-    def encode_pages(self, images: Iterable[Pixels]) -> Iterator[Floats]:
-        """One unit embedding [D] a page image, in order."""
-        for row in self._encoder.encode_pages(images):
+    def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
+        """One unit embedding [D] a page image or passage, in order."""
+        for row in self._encoder.encode_pages(parts):
             check_embeddings(row[None], unit=True, name=f"{self.card.name}, pages")
             yield row
 
@@ -119,7 +119,8 @@ class CheckedEncoder:
 def _name_place(judged: JudgedFolder, card: ModelCard | None) -> str:
     """A folder name for these documents' place and all that decides an embedding; a model's own name does not."""
     model = None if card is None else replace(card, name="")
-    fingerprint = Fingerprint("text" if card is None else "hybrid", RENDERER, renderer_version(), model=model)
+    mode: CollectionMode = "text" if card is None else "hybrid"
+    fingerprint = Fingerprint(mode, RENDERER, renderer_version(), model=model, passages=card is not None)
     place = judged.path.resolve()
     digest = hashlib.sha256(repr((str(place), fingerprint)).encode()).hexdigest()
     return f"{make_key(place.name)}-{digest[:12]}"
@@ -145,10 +146,10 @@ def _is_changed(collection: Collection, file: FileRow) -> bool:
 
 
 def _check_vectors(collection: Collection) -> None:
-    """Refuse a collection whose vectors are all the same; of very many, some thousands are looked at."""
-    model = collection.fingerprint.model
+    """Refuse a collection whose pictures all have one vector; of very many, some thousands are looked at."""
+    model, catalog = collection.fingerprint.model, collection.catalog
     if model is not None:
-        live = np.setdiff1d(np.arange(collection.catalog.num_rows()), collection.catalog.dead_rows())
+        live = np.setdiff1d(catalog.picture_rows(), catalog.dead_rows())
         rows = collection.shards().read(live[:: max(1, len(live) // CHECKED_VECTORS)])
         check_embeddings(rows, unit=True, name=f"{model.name}, pages")
 
@@ -263,7 +264,7 @@ def _rank(collection: Collection, one: Asked, mode: Mode, vectors: Mapping[str, 
     within = None if one.within is None else glob.escape(one.within)
     request = Request(Query(one.query.text), DEPTH, mode, within=within)
     embedding = None if mode == "text" else vectors[one.query.text]
-    store = None if mode == "text" else collection.store()
-    hits = find_hits(collection.catalog, check_request(request, collection.fingerprint.mode), store, embedding, WEIGHTS)
+    stores = {} if mode == "text" else collection.stores()
+    hits = find_hits(collection.catalog, check_request(request, collection.fingerprint), stores, embedding)
     scores = {make_key(f"{hit.document}#{hit.page}"): float(np.float32(hit.score)) for hit in hits}
     return first_pages(scores, DEPTH)

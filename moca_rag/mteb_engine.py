@@ -2,6 +2,7 @@
 
 import shutil
 import textwrap
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from .metrics import check_embeddings
 from .mteb_models import content_keys, describe, read_picture, undecoded
 from .pixels import DOTS_PER_INCH, POINTS_PER_INCH
 from .progress import Reporter, SilentReporter
-from .records import Encoder, Explanation, Floats, Mode, Pixels, Query
+from .records import CollectionMode, Encoder, Explanation, Floats, Mode, Part, Pixels, Query
 from .render import IMAGE_MAGIC, renderer_version
 
 FONT = "japan"  # of MuPDF's built-in fonts the one whose text is read back right in all Latin, Greek and Cyrillic
@@ -28,7 +29,13 @@ class Indexing(Protocol):
     """How files become a collection: `moca_rag.index_documents`, handed in because a library calls no program."""
 
     def __call__(
-        self, paths: Iterable[Path], collection: Path, encoder: Encoder | None, *, mode: Mode, reporter: Reporter
+        self,
+        paths: Iterable[Path],
+        collection: Path,
+        encoder: Encoder | None,
+        *,
+        mode: CollectionMode,
+        reporter: Reporter,
     ) -> Any:
         """Index the files; what is returned has `failed`."""
         ...
@@ -63,7 +70,8 @@ class EngineModel:
             write_page(pages / key, read_picture(row["image"]), str(row.get("text") or ""))
         # A text collection recommends a model; here it is what was asked for.
         reporter = SilentReporter() if self._encoder is None else self._reporter
-        report = self._index([pages], self._place / "collection", self._encoder, mode=self._mode, reporter=reporter)
+        mode = "hybrid" if self._mode == "passages" else self._mode
+        report = self._index([pages], self._place / "collection", self._encoder, mode=mode, reporter=reporter)
         if report.failed:
             first = report.failed[0]
             raise DocumentError(
@@ -129,12 +137,20 @@ class CheckedEncoder:
         check_embeddings(rows, unit=True, name=f"{self.card.name}, queries")
         return rows
 
-    def encode_pages(self, images: Iterable[Pixels]) -> Iterator[Floats]:
-        """One unit embedding [D] a page; after the last one, raises ModelError where all of them are equal."""
+    def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
+        """One unit embedding [D] a page image or passage; after the last, raises ModelError where all images' are equal."""
+        are_images: deque[bool] = deque()
+
+        def noted() -> Iterator[Part]:
+            for part in parts:
+                are_images.append(not isinstance(part, str))
+                yield part
+
         rows = []
-        for row in self._encoder.encode_pages(images):
+        for row in self._encoder.encode_pages(noted()):
             check_embeddings(row[None], unit=True, name=f"{self.card.name}, pages")
-            rows.append(row)
+            if are_images.popleft():
+                rows.append(row)
             yield row
         if rows:
             check_embeddings(np.stack(rows), unit=True, name=f"{self.card.name}, pages")

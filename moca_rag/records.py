@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float32]
 Ids: TypeAlias = NDArray[np.int64]
 Pixels: TypeAlias = NDArray[np.uint8]
-Mode: TypeAlias = Literal["text", "vision", "hybrid"]
+Part: TypeAlias = Pixels | str
+"""What is embedded of a page: its picture [H, W, 3], or a passage of its text."""
+CollectionMode: TypeAlias = Literal["text", "vision", "hybrid"]
+"""Which rankings a collection is made for; `hybrid` is made for all."""
+Mode: TypeAlias = Literal["text", "vision", "passages", "hybrid"]
+"""Which ranking answers: by words, by look, by the meaning of passages, or all that the collection has."""
 
 
 class Box(NamedTuple):
@@ -87,9 +92,9 @@ class Page:
 class Hit:
     """One answer: the page, its score, and what each ranking gave to it.
 
-    In hybrid mode `vision + text == score`. With one ranking alone the score is that ranking's own: the cosine, or
-    BM25. A ranking that the page cannot take part in (a scan has no text) gives None. `boxes` surround the matched
-    words.
+    In hybrid mode `vision + passages + text == score`, None counting nothing. With one ranking alone the score is that
+    ranking's own: the cosine, or BM25. A ranking that the page cannot take part in (a scan has no text), or that the
+    collection does not have, gives None. `boxes` surround the matched words.
     """
 
     rank: int
@@ -99,6 +104,7 @@ class Hit:
     path: Path
     title: str
     vision: float | None
+    passages: float | None
     text: float | None
     snippet: str
     matches: tuple[str, ...]
@@ -173,8 +179,8 @@ class Encoder(Protocol):
         """Unit embeddings [N, D], in order."""
         ...
 
-    def encode_pages(self, images: Iterable[Pixels]) -> Iterator[Floats]:
-        """One unit embedding [D] a page image [H, W, 3], in order; it reads only a few images ahead."""
+    def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
+        """One unit embedding [D] a page image [H, W, 3] or passage, in any mixture, in order; it reads only a few ahead."""
         ...
 
     def explain(self, query: Query, image: Pixels) -> Explanation:

@@ -102,7 +102,7 @@ def _fold_log(path: Path) -> None:
 
 
 def _copy_table(old: sqlite3.Connection, fresh: sqlite3.Connection, table: str) -> int:
-    columns = [row[1] for row in fresh.execute(f"PRAGMA table_info({table})")]
+    columns = _shared_columns(old, fresh, table)
     insert = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
     has_rowid = table not in ("settings", "tags", "page_vectors", "failures")
     rows = _readable_rows(old, table, columns) if has_rowid else _leading_rows(old, table, columns)
@@ -110,6 +110,17 @@ def _copy_table(old: sqlite3.Connection, fresh: sqlite3.Connection, table: str) 
     for row in rows:
         saved += fresh.execute(insert, row).rowcount
     return saved
+
+
+def _shared_columns(old: sqlite3.Connection, fresh: sqlite3.Connection, table: str) -> list[str]:
+    """The columns that both have: a catalog of an older version lacks some, which get their defaults."""
+    query = f"SELECT name FROM pragma_table_info('{table}')"
+    columns = [name for (name,) in fresh.execute(query)]
+    try:
+        known = {name for (name,) in old.execute(query)}
+    except sqlite3.DatabaseError:
+        return columns
+    return [name for name in columns if name in known] or columns
 
 
 def _leading_rows(old: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[tuple[object, ...]]:

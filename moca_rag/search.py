@@ -1,17 +1,27 @@
-"""Turns a question into hits: both rankings, fused, with snippets and boxes."""
+"""Turns a question into hits: its rankings, fused, with snippets and boxes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .catalog import Catalog, FileRow
 from .errors import ConfigError
+from .fingerprint import Fingerprint
 from .fusion import DEPTH, fuse
 from .ranking import allowed_files, find_marks, rank_text, text_pages
 from .records import Floats, Hit, Mode, Query
 from .snippets import cut_snippet, match_boxes
-from .stores import VectorStore
+from .stores import LocalStore, StorePart
 from .terms import match_expression, sign_pairs
 from .textlayer import clean_word, unpack_words
+
+RANKINGS: Mapping[Mode, tuple[str, ...]] = {
+    "text": ("text",),
+    "vision": ("vision",),
+    "passages": ("passages",),
+    "hybrid": ("vision", "passages", "text"),
+}
+# Vectors asked for, for each page that is wanted: the best passages of a collection are often of the same pages.
+SPREAD = {"vision": 1, "passages": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +37,12 @@ class Request:
     @property
     def expression(self) -> str | None:
         """What the full-text index is asked; None where no ranking by words takes part."""
-        return None if self.mode == "vision" else match_expression(self.query.text)
+        return match_expression(self.query.text) if "text" in RANKINGS[self.mode] else None
 
 
-def check_request(request: Request, collection_mode: Mode) -> Request:
-    """The request with the rankings that can answer it. Raises ConfigError where none can."""
-    query, mode = request.query, request.mode
+def check_request(request: Request, fingerprint: Fingerprint) -> Request:
+    """The request with the rankings that can answer it, in a collection of this kind. Raises ConfigError where none can."""
+    query, mode, collection_mode = request.query, request.mode, fingerprint.mode
     if request.top_k < 1:
         raise ConfigError(f"-k {request.top_k}: ask for at least one hit")
     if query.image is not None and mode == "text":
@@ -45,8 +55,16 @@ def check_request(request: Request, collection_mode: Mode) -> Request:
             f"--mode {mode}: this is a {collection_mode} collection; make it anew with "
             "`moca index --rebuild --model FOLDER_OR_HUB_ID` to search in every mode"
         )
-    if query.image is not None:
-        return request if match_expression(query.text) else replace(request, mode="vision")
+    if mode == "passages" and not fingerprint.passages:
+        raise ConfigError(
+            "--mode passages: this collection has none; make it anew with `moca index --rebuild --set passages=true`"
+        )
+    if query.image is not None and match_expression(query.text) is None:
+        if mode == "passages":
+            raise ConfigError(
+                "a picture alone is not looked for in passages: add words, or use --mode vision or hybrid"
+            )
+        return replace(request, mode="vision")
     if match_expression(query.text) is None:
         asked = "is empty" if not query.text.strip() else f"{query.text!r} has no word in it"
         raise ConfigError(f"the question {asked}: ask with a word, a number or --image FILE")
@@ -56,16 +74,21 @@ def check_request(request: Request, collection_mode: Mode) -> Request:
 def find_hits(
     catalog: Catalog,
     request: Request,
-    store: VectorStore | None,
+    stores: Mapping[str, LocalStore | StorePart],
     embedding: Floats | None,
-    weights: Mapping[str, float],
+    weights: Mapping[str, float] | None = None,
 ) -> list[Hit]:
-    """The best pages for a checked request; `embedding` [D] is needed by the modes vision and hybrid."""
+    """The best pages for a checked request.
+
+    `stores` rank the vectors, by ranking: `vision` and, where the collection has them, `passages`. `embedding` [D] is
+    needed by all modes but text; see `fuse` for the weights.
+    """
     allowed = allowed_files(catalog, request.where or {}, request.within)
     depth = max(DEPTH, request.top_k)
     rankings: dict[str, dict[int, float]] = {}
-    if store is not None and embedding is not None:
-        rankings["vision"] = rank_vectors(catalog, store, embedding, depth, allowed)
+    for name in RANKINGS[request.mode]:
+        if name in stores and embedding is not None:
+            rankings[name] = rank_vectors(catalog, stores[name], embedding, depth, allowed, SPREAD[name])
     if request.expression is not None:
         rankings["text"] = rank_text(catalog, request.expression, depth, None if allowed is None else list(allowed))
     shares = _shares(catalog, rankings, weights, depth)
@@ -74,23 +97,32 @@ def find_hits(
 
 
 def _shares(
-    catalog: Catalog, rankings: Mapping[str, Mapping[int, float]], weights: Mapping[str, float], depth: int
+    catalog: Catalog, rankings: Mapping[str, Mapping[int, float]], weights: Mapping[str, float] | None, depth: int
 ) -> dict[int, dict[str, float]]:
     """What each ranking gives to each page: its own score where it ranks alone, else its share of the fused score."""
     if len(rankings) == 1:
         ((name, scores),) = rankings.items()
         return {page_id: {name: score} for page_id, score in scores.items()}
     found = {page_id for scores in rankings.values() for page_id in scores}
-    eligible = {"vision": found, "text": text_pages(catalog, found)}
+    with_text = text_pages(catalog, found)
+    eligible = {"vision": found, "passages": with_text, "text": with_text}
     return fuse(rankings, eligible, weights, depth)
 
 
 def rank_vectors(
-    catalog: Catalog, store: VectorStore, embedding: Floats, top_k: int, allowed: Mapping[int, FileRow] | None
+    catalog: Catalog,
+    store: LocalStore | StorePart,
+    embedding: Floats,
+    top_k: int,
+    allowed: Mapping[int, FileRow] | None,
+    spread: int = 1,
 ) -> dict[int, float]:
-    """Pages by cosine, each by the best of its vectors, best first; at most `top_k`."""
+    """Pages by cosine, each by the best of its vectors in the store, best first; at most `top_k`.
+
+    `spread` is how many vectors are asked for at first for each page; where they are of too few pages, more are.
+    """
     vector_ids = None if allowed is None else catalog.vector_ids(list(allowed))
-    asked = top_k
+    asked = spread * top_k
     while True:
         ids, scores = store.search(embedding, asked, vector_ids)
         ranked: dict[int, float] = {}
@@ -131,6 +163,7 @@ def _describe(
                 path=catalog.file_path(file),
                 title=page.title,
                 vision=shares[page_id].get("vision"),
+                passages=shares[page_id].get("passages"),
                 text=shares[page_id].get("text"),
                 snippet=cut_snippet(words, {index for index, _, _ in matches}),
                 matches=tuple(dict.fromkeys(text for _, text, _ in matches)),

@@ -5,7 +5,7 @@ import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +49,8 @@ class VectorStore(Protocol):
         """Let these ids answer no more; unknown ones are passed over."""
         ...
 
-    def search(self, queries: Floats, top_k: int, allowed: Ids | None = None) -> Ranking:
-        """The best `top_k` for one query [D] or each of N [N, D], among the ids of `allowed` if given.
+    def search(self, queries: Floats, top_k: int, allowed: "Ids | Mask | None" = None) -> Ranking:
+        """The best `top_k` for one query [D] or each of N [N, D], among those that `allowed` names, by ids or as a mask.
 
         Always min(top_k, vectors that may answer) of them: a filter never costs an answer.
         """
@@ -139,6 +139,11 @@ class LocalStore:
         """Which set of shards it ranks; a compaction makes another, which needs another store."""
         return self._shards.generation
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of the shards that it knows, dead ones included."""
+        return len(self._live)
+
     def engine(self) -> Engine:
         """How a search without a filter goes: every row scored, every code scanned, or the codes of the lists nearby."""
         return self._engine_of(len(self._live))
@@ -151,19 +156,19 @@ class LocalStore:
         """Bring the codes up to date, as at the end of an index run, so that no search has to."""
         self._fresh_codes(len(self._live))
 
-    def search(self, queries: Floats, top_k: int, allowed: Ids | None = None) -> Ranking:
+    def search(self, queries: Floats, top_k: int, allowed: "Ids | Mask | None" = None) -> Ranking:
         """The best min(top_k, live and allowed) for one query [D] or each of N [N, D]; unknown ids are passed over.
 
-        Exact up to `sizes.exact` rows, and always for rows newer than the codes and for narrow filters. Else a row of
-        the true top `top_k` may be missed, less often than once in a hundred. Raises ValueError on a query of another
-        dimension or not finite.
+        A mask [rows] allows where it is true, and no row beyond its end. Exact up to `sizes.exact` rows, and always for
+        rows newer than the codes and for narrow filters. Else a row of the true top `top_k` may be missed, less often than
+        once in a hundred. Raises ValueError on a query of another dimension or not finite.
         """
         queries = np.asarray(queries, np.float32)
         batch = np.atleast_2d(queries)
         if batch.ndim != 2 or batch.shape[1] != self._shards.dimension or not np.isfinite(batch).all() or top_k < 1:
             wanted = f"finite queries of {self._shards.dimension} numbers and top_k >= 1"
             raise ValueError(f"expected {wanted}, got {queries.shape=} and {top_k=}")
-        mask = self._live if allowed is None else self._live & ~_all_but(len(self._live), allowed)
+        mask = self._live if allowed is None else self._live & _only(len(self._live), allowed)
         top_k = min(top_k, int(np.count_nonzero(mask)))
         codes = self._fresh_codes(len(mask)) if np.count_nonzero(mask) > max(self._sizes.few, top_k) else None
         if codes is None:
@@ -279,6 +284,21 @@ class LocalStore:
         return scores
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StorePart:
+    """Those vectors of a store that a mask [rows] names, searched as if there were no others."""
+
+    store: LocalStore
+    mask: "Mask"
+
+    def search(self, queries: Floats, top_k: int, allowed: Ids | None = None) -> Ranking:
+        """See `LocalStore.search`."""
+        if allowed is None:
+            return self.store.search(queries, top_k, self.mask)
+        known = allowed[allowed < len(self.mask)]
+        return self.store.search(queries, top_k, known[self.mask[known]])
+
+
 def _best(ids: Ids, scores: Floats, top_k: int) -> Ranking:
     """The `top_k` of highest score, ties by ascending id, also where the cut goes through a tie."""
     if len(ids) > top_k:
@@ -301,6 +321,14 @@ def _all_but(num_rows: int, ids: Ids | None) -> NDArray[np.bool_]:
         ids = np.asarray(ids, np.int64)
         kept[ids[(ids >= 0) & (ids < num_rows)]] = False
     return kept
+
+
+def _only(num_rows: int, allowed: "Ids | Mask") -> "Mask":
+    """True at the rows that ids, or a mask of any length, name; False at the others."""
+    given: NDArray[Any] = np.asarray(allowed)
+    if given.dtype != np.bool_:
+        return ~_all_but(num_rows, given)
+    return np.pad(given[:num_rows], (0, max(0, num_rows - len(given))))
 
 
 def _has_faiss() -> bool:

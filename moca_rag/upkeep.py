@@ -1,5 +1,6 @@
 """Keeps a collection sound: does all it holds agree, what can be mended, and the room of what was deleted."""
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .catalog import ROOT_ITSELF, SHOWN, Catalog
+from .catalog import ROOT_ITSELF, Catalog
 from .collection import CATALOG_NAME, Collection
 from .errors import CollectionError
 from .locks import WriteLock
@@ -94,11 +95,9 @@ def _verify(collection: Collection) -> Verdict:
         if len(lost):
             verdict.lost_pages = _page_names(catalog, lost)
             verdict.problems.append(f"vectors: {len(lost)} of {counts['vectors']} are lost or damaged")
-        bare = catalog.db.execute(
-            f"SELECT count(*) FROM pages WHERE page_id NOT IN (SELECT page_id FROM page_vectors) AND {SHOWN}"
-        ).fetchone()[0]
-        if bare:
-            verdict.problems.append(f"vectors: {bare} pages have none")
+        incomplete = catalog.incomplete_pages()
+        if incomplete:
+            verdict.problems.append(f"vectors: {len(incomplete)} pages lack some of theirs")
     return verdict
 
 
@@ -143,7 +142,7 @@ def _page_names(catalog: Catalog, vector_ids: Ids) -> list[str]:
 
 
 def _drop_lost(collection: Collection, writer: CollectionWriter) -> None:
-    """Forget lost vectors, and pages that have none: their documents are reopened and read again."""
+    """Forget lost vectors, and pages that lack one: their documents are reopened and read again."""
     if collection.fingerprint.model is None:
         return
     catalog = collection.catalog
@@ -154,13 +153,14 @@ def _drop_lost(collection: Collection, writer: CollectionWriter) -> None:
     for vector_id in lost.tolist():  # a row's number is never given again: what was built on it stays right
         catalog.db.execute("DELETE FROM page_vectors WHERE vector_id = ?", (vector_id,))
         catalog.db.execute("UPDATE vectors SET live = 0, image_key = randomblob(16) WHERE vector_id = ?", (vector_id,))
-    bare = "SELECT page_id FROM pages WHERE page_id NOT IN (SELECT page_id FROM page_vectors)"
-    for (document_id,) in catalog.db.execute(
-        f"SELECT DISTINCT document_id FROM pages WHERE page_id IN ({bare})"
-    ).fetchall():
+    incomplete = json.dumps(catalog.incomplete_pages())
+    chosen = "IN (SELECT value FROM json_each(?))"
+    query = f"SELECT DISTINCT document_id FROM pages WHERE page_id {chosen}"
+    for (document_id,) in catalog.db.execute(query, (incomplete,)).fetchall():
         writer.reopen_document(document_id)
-    catalog.db.execute(f"DELETE FROM page_text WHERE rowid IN ({bare})")
-    catalog.db.execute(f"DELETE FROM pages WHERE page_id IN ({bare})")
+    catalog.db.execute(f"DELETE FROM page_text WHERE rowid {chosen}", (incomplete,))
+    catalog.db.execute(f"DELETE FROM pages WHERE page_id {chosen}", (incomplete,))
+    writer.bury_vectors()
 
 
 def _mend_text(collection: Collection, writer: CollectionWriter) -> None:

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from .catalog import ROOT_ITSELF, Catalog, FileRow
+from .catalog import PASSAGE, PICTURE, ROOT_ITSELF, Catalog, FileRow
 from .errors import CollectionError
 from .records import DocumentInfo, Failure, Floats, Heading, PageContent
 from .terms import index_columns
@@ -20,15 +20,21 @@ from .vectors import Shards
 class PageEntry:
     """A page on its way into the collection.
 
-    `name` is the path that its words are searched by; `vectors` [P, D] are its parts, or None where they are known by
-    the key of its picture.
+    `name` is the path that its words are searched by. `image_key` is the key of its picture, `passage_keys` are those of
+    its passages; `vectors` [D] or [P, D], by key, are those of them that no page before it has brought.
     """
 
     document_id: int
     name: str
     content: PageContent
     image_key: bytes | None = None
-    vectors: Floats | None = None
+    passage_keys: tuple[bytes, ...] = ()
+    vectors: Mapping[bytes, Floats] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The keys of all that is embedded of it."""
+        return self.passage_keys if self.image_key is None else (self.image_key, *self.passage_keys)
 
 
 def ignore_step(step: str) -> None:
@@ -172,14 +178,15 @@ class CollectionWriter:
 
     def add_pages(self, entries: Sequence[PageEntry]) -> None:
         """Write pages, their text and their vectors."""
-        first_ids = self._write_vectors([entry for entry in entries if entry.vectors is not None])
+        self._write_vectors(entries)
         self._on_step("vectors")
         for entry in entries:
             page_id = self._insert_page(entry)
             if self._with_text and entry.content.words:
                 self._insert_text(page_id, entry)
-            if entry.image_key is not None:
-                vector_ids = self.catalog.find_vectors(entry.image_key) or first_ids[entry.image_key]
+            for key in entry.keys:
+                vector_ids = self.catalog.find_vectors(key)
+                assert vector_ids, f"nothing was embedded for a part of page {entry.content.number} of {entry.name}"
                 self._link_vectors(page_id, vector_ids)
         self._on_step("pages")
 
@@ -187,8 +194,9 @@ class CollectionWriter:
         content = entry.content
         row = (entry.document_id, content.number, content.width, content.height, len(content.words))
         cursor = self.catalog.db.execute(
-            "INSERT INTO pages (document_id, number, width, height, num_words, words) VALUES (?, ?, ?, ?, ?, ?)",
-            (*row, pack_words(content.words)),
+            """INSERT INTO pages (document_id, number, width, height, num_words, words, num_passages)
+               VALUES (?, ?, ?, ?, ?, ?, ?)""",
+            (*row, pack_words(content.words), len(entry.passage_keys)),
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -201,33 +209,35 @@ class CollectionWriter:
             "INSERT INTO page_text (rowid, body, context, pairs) VALUES (?, ?, ?, ?)", (page_id, *columns)
         )
 
-    def _write_vectors(self, entries: Sequence[PageEntry]) -> dict[bytes, list[int]]:
-        """Append new vectors to the shards, synced, and their rows to the catalog. Vector ids by image key."""
-        fresh: dict[bytes, Floats] = {}
+    def _write_vectors(self, entries: Sequence[PageEntry]) -> None:
+        """Append new vectors to the shards, synced, and their rows to the catalog."""
+        fresh: dict[bytes, tuple[int, Floats]] = {}
         for entry in entries:
-            assert entry.image_key is not None and entry.vectors is not None
-            if entry.image_key not in fresh and not self.catalog.find_vectors(entry.image_key):
-                fresh[entry.image_key] = np.atleast_2d(entry.vectors)
+            for key, vectors in entry.vectors.items():
+                if key not in fresh and not self.catalog.has_vectors(key):
+                    fresh[key] = (PICTURE if key == entry.image_key else PASSAGE, np.atleast_2d(vectors))
         if not fresh:
-            return {}
+            return
         assert self._shards is not None
-        next_id = self.catalog.num_rows()
-        crcs = self._shards.write(next_id, np.concatenate(list(fresh.values())))
-        ids: dict[bytes, list[int]] = {}
-        for key, vectors in fresh.items():
-            ids[key] = list(range(next_id, next_id + len(vectors)))
-            next_id += len(vectors)
-        rows = [(vector_id, key, part) for key, found in ids.items() for part, vector_id in enumerate(found)]
+        first_id = self.catalog.num_rows()
+        crcs = self._shards.write(first_id, np.concatenate([vectors for _, vectors in fresh.values()]))
+        rows = [(key, part, kind) for key, (kind, vectors) in fresh.items() for part in range(len(vectors))]
         self.catalog.db.executemany(
-            "INSERT INTO vectors (vector_id, image_key, part, crc) VALUES (?, ?, ?, ?)",
-            [(*row, int(crc)) for row, crc in zip(rows, crcs, strict=True)],
+            "INSERT INTO vectors (vector_id, crc, image_key, part, kind) VALUES (?, ?, ?, ?, ?)",
+            [(first_id + place, int(crc), *row) for place, (row, crc) in enumerate(zip(rows, crcs, strict=True))],
         )
-        return ids
 
     def _link_vectors(self, page_id: int, vector_ids: Sequence[int]) -> None:
         for vector_id in vector_ids:
             self.catalog.db.execute("INSERT INTO page_vectors VALUES (?, ?)", (page_id, vector_id))
             self.catalog.db.execute("UPDATE vectors SET live = 1 WHERE vector_id = ? AND live = 0", (vector_id,))
+
+    def bury_vectors(self) -> None:
+        """Leave tombstones for all vectors that no page owns."""
+        self.catalog.db.execute(
+            """UPDATE vectors SET live = 0
+               WHERE live = 1 AND NOT EXISTS (SELECT 1 FROM page_vectors p WHERE p.vector_id = vectors.vector_id)"""
+        )
 
     def sweep(self) -> int:
         """Delete documents that no file shows, and leave tombstones for vectors that no page owns. Documents deleted."""

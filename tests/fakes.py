@@ -1,4 +1,4 @@
-"""A model whose embeddings can be predicted by hand, and documents to embed: pages are colours, and so are questions."""
+"""A model whose embeddings can be predicted by hand, and documents to embed: all that it understands are colours."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -6,33 +6,35 @@ from pathlib import Path
 import numpy as np
 import pymupdf
 
-from moca_rag.records import Explanation, Floats, ModelCard, PixelBudget, Pixels, Query
+from moca_rag.records import Explanation, Floats, ModelCard, Part, PixelBudget, Pixels, Query
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0), "white": (1.0, 1.0, 1.0)}
+SHADES = {"scarlet": "red", "emerald": "green", "azure": "blue"}  # other words of the same meaning
 CELL = 28
 SMALL = PixelBudget(28 * 28 * 4, 28 * 28 * 16)
 
 
 class ColourEncoder:
-    """Embeds a page as the share of red, green and blue ink on it, and a question as the colours that it names."""
+    """Embeds a page as the share of red, green and blue ink on it, and a text as the colours that it names."""
 
     def __init__(self, revision: str = "1") -> None:
         self.card = ModelCard("colours", revision, 4, "mean", "", "", SMALL)
         self.num_pages = 0
+        self.num_passages = 0
 
     def encode_queries(self, queries: Sequence[Query]) -> Floats:
         """Unit embeddings [N, 4]."""
         return np.stack([self._embed_query(query) for query in queries])
 
-    def encode_pages(self, images: Iterable[Pixels]) -> Iterator[Floats]:
-        """One unit embedding [4] a page, two pages at a time."""
-        batch: list[Pixels] = []
-        for image in images:
-            batch.append(image)
+    def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
+        """One unit embedding [4] a page or passage, two at a time."""
+        batch: list[Part] = []
+        for part in parts:
+            batch.append(part)
             if len(batch) == 2:
-                yield from map(self._embed_page, batch)
+                yield from map(self._embed_part, batch)
                 batch = []
-        yield from map(self._embed_page, batch)
+        yield from map(self._embed_part, batch)
 
     def explain(self, query: Query, image: Pixels) -> Explanation:
         """A cell's share is what its ink adds to the mean colour; the constant fourth number is the remainder."""
@@ -48,12 +50,21 @@ class ColourEncoder:
     def _embed_query(self, query: Query) -> Floats:
         if query.image is not None:
             return embed_colours(query.image)
-        named = [COLOURS[word] for word in query.text.lower().split() if word in COLOURS]
-        return unit([*np.sum(named, axis=0), 0.1]) if named else unit([0.1, 0.1, 0.1, 1.0])
+        return embed_meaning(query.text)
 
-    def _embed_page(self, image: Pixels) -> Floats:
+    def _embed_part(self, part: Part) -> Floats:
+        if isinstance(part, str):
+            self.num_passages += 1
+            return embed_meaning(part)
         self.num_pages += 1
-        return embed_colours(image)
+        return embed_colours(part)
+
+
+def embed_meaning(text: str) -> Floats:
+    """The sum of the colours that a text names, by whatever word."""
+    words = [SHADES.get(word, word) for word in text.lower().split()]
+    named = [COLOURS[word] for word in words if word in COLOURS]
+    return unit([*np.sum(named, axis=0), 0.1]) if named else unit([0.1, 0.1, 0.1, 1.0])
 
 
 def embed_colours(image: Pixels) -> Floats:

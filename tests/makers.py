@@ -10,7 +10,8 @@ import numpy as np
 import pymupdf
 from PIL import Image
 
-from moca_rag.records import Explanation, Floats, ModelCard, PixelBudget, Pixels, Query
+from moca_rag.passages import passage_key
+from moca_rag.records import Explanation, Floats, ModelCard, Part, PixelBudget, Pixels, Query
 
 PAGE_WORDS = (
     "The harbour ferry leaves at seven and carries forty wagons of timber.",
@@ -121,9 +122,9 @@ def _stream(entries: str, data: bytes) -> bytes:
 
 
 class PixelEncoder:
-    """Unit vectors that depend on nothing but the pixels of a page or the words of a query.
+    """Unit vectors that depend on nothing but the pixels of a page or the words of a passage or query.
 
-    Each page that it embeds leaves a line in `log`, where one is given, so that a killed process can be asked too.
+    Each page and passage that it embeds leaves a line in `log`, where one is given, so that a killed process can be asked too.
     """
 
     card = ModelCard("pixel-encoder", "1", 16, "mean", "", "", PixelBudget(4 * 784, 16 * 784))
@@ -140,13 +141,14 @@ class PixelEncoder:
         """One unit vector [D] a query."""
         return np.stack([self._vector(repr((query.text, query.image)).encode()) for query in queries])
 
-    def encode_pages(self, images: Iterable[Pixels]) -> Iterator[Floats]:
-        """One unit vector [D] a page, in order."""
-        for image in images:
+    def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
+        """One unit vector [D] a page or passage, in order."""
+        for part in parts:
+            is_text = isinstance(part, str)
             if self.log is not None:
                 with self.log.open("a", encoding="utf-8") as file:
-                    file.write(self.key(image).hex() + "\n")
-            yield self._vector(image.tobytes())
+                    file.write((passage_key(part) if is_text else self.key(part)).hex() + "\n")
+            yield self._vector(part.encode() if is_text else part.tobytes())
 
     def explain(self, query: Query, image: Pixels) -> Explanation:
         """The cosine in equal shares."""

@@ -104,7 +104,7 @@ class CollectionPool:
         """By cosine, as search in the mode `vision` does."""
         collection = self._collection
         with collection.snapshot():
-            store = collection.store()
+            store = collection.stores()["vision"]
             found = [rank_vectors(collection.catalog, store, query, depth, None) for query in queries]
         return [(np.array([*pages], np.int64), np.array([*pages.values()], np.float32)) for pages in found]
 

@@ -100,7 +100,7 @@ def test_search_prints_the_json_that_is_promised(place: Path, capsys: pytest.Cap
     answer = json.loads(out)
     assert (code, err, answer["query"]) == (0, "", "energy costs")
     hit = answer["hits"][0]
-    assert list(hit) == ["rank", "score", "document", "page", "vision", "text", "snippet", "boxes"]
+    assert list(hit) == ["rank", "score", "document", "page", "vision", "passages", "text", "snippet", "boxes"]
     assert (hit["rank"], hit["document"], hit["page"], hit["vision"]) == (1, "report.pdf", 2, None)
     assert "4,210" in hit["snippet"]
     assert all(0 <= side <= 1 for box in hit["boxes"] for side in box)

@@ -42,11 +42,11 @@ def test_the_json_that_is_promised(place: Path, capsys: pytest.CaptureFixture[st
     assert (found["documents"], found["pages"], found["report"]) == (1, 4, None)
     corpus = found["corpus"]
     assert list(corpus) == ["questions", "modes", "random", "ties", "differences", "kinds"]
-    assert list(corpus["modes"]) == ["text", "vision", "hybrid"]
+    assert list(corpus["modes"]) == ["text", "vision", "passages", "hybrid"]
     assert corpus["modes"]["text"]["recip_rank_10"] == {"mean": 0.5, "low": 0, "high": 1}
     assert corpus["random"]["recall_5"] == pytest.approx(2 / 3)
     assert {kind: part["questions"] for kind, part in corpus["kinds"].items()} == {"words": 2, "meaning": 1}
-    assert len(corpus["differences"]) == 15
+    assert len(corpus["differences"]) == 30
     assert found["notes"] == ["1 right pages are not in the collection and count as missed: gone.pdf#2"]
     assert Path(found["kept"]).is_relative_to(place.parent / "cache")
     assert (Path(found["kept"]) / "corpus.hybrid.run").is_file()
@@ -125,7 +125,7 @@ def test_a_model_that_tells_nothing_apart_is_one_line(
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (["--modes", "text,sound"], 2, "there is no mode 'sound', only text, vision, hybrid"),
+        (["--modes", "text,sound"], 2, "there is no mode 'sound', only text, vision, passages, hybrid"),
         (["--modes", "hybrid"], 2, "need a model: name one with --model"),
     ],
 )

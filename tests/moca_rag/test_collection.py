@@ -35,8 +35,8 @@ def test_hybrid_shares_add_up_to_the_score(collection: Collection) -> None:
     assert hits[0].document == "a/one.pdf"
     assert [hit.rank for hit in hits] == list(range(1, 6))
     for hit in hits:
-        assert hit.score == pytest.approx((hit.vision or 0) + (hit.text or 0))
-        assert 0 <= hit.score <= 1
+        assert hit.score == pytest.approx((hit.vision or 0) + (hit.passages or 0) + (hit.text or 0))
+        assert 0 <= hit.score <= 1 + 1e-9
 
 
 def test_a_scan_has_no_share_of_text_and_loses_nothing_by_it(collection: Collection) -> None:
@@ -193,7 +193,7 @@ def test_a_collection_of_another_version_says_so(tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "c" / "catalog.sqlite")
     db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(CollectionError, match="version 99, this program reads version 1"):
+    with pytest.raises(CollectionError, match="version 99, this program reads version 2"):
         Collection.open(tmp_path / "c")
 
 

@@ -82,6 +82,18 @@ def test_pages_embed_the_same_alone_together_in_any_order_and_under_any_budget(f
         assert close(np.stack(list(embedder.encode_pages(PAGES[::-1]))), np.stack(alone[::-1]))
 
 
+def test_pages_and_passages_in_one_stream_embed_as_they_do_alone(folder: Path, embedder: Embedder) -> None:
+    parts = [PAGES[0], "copper prices fell", "a chart", PAGES[1], PAGES[2], "copper prices fell " * 30]
+    texts = [Query(part) for part in parts if isinstance(part, str)]
+    for budget in (1, 60, 10_000):
+        mixed = Embedder.open(folder, device="cpu", pixels=TINY, token_budget=budget)
+        rows = np.stack(list(mixed.encode_pages(parts)))
+        assert close(rows[[0, 3, 4]], np.stack(list(mixed.encode_pages(PAGES[:3]))))
+        assert close(rows[[1, 2, 5]], embedder.encode_queries(texts))  # this model's queries have no prompt
+    with pytest.raises(ConfigError, match="an empty passage"):
+        list(embedder.encode_pages([" "]))
+
+
 def test_queries_embed_the_same_alone_and_together(embedder: Embedder) -> None:
     queries = [Query("which bridge?"), Query(image=PAGES[1]), Query("copper " * 300), Query("a chart", PAGES[3])]
     together = embedder.encode_queries(queries)

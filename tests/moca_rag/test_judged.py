@@ -194,6 +194,18 @@ def test_a_page_may_be_named_by_its_bare_file_name_or_by_an_equal_file(place: Pa
     assert judgement.corpus.qrels["q3"] == {"another.pdf#1": 1}
 
 
+def test_passages_are_judged_by_themselves(place: Path) -> None:
+    write_pdf(place / "pdfs" / "said.pdf", ["a scarlet curtain", "an azure pool"])
+    queries = [{"_id": "q1", "text": "red"}, {"_id": "q2", "text": "what is blue"}]
+    write_questions(place, queries, "q1\tsaid.pdf#1\t1\nq2\tsaid.pdf#2\t1\n")
+    judgement = judge(place, ColourEncoder(), ["text", "passages"])
+    assert judgement.modes == ["text", "passages"]
+    assert found(judgement.corpus, "text") == {"q1": 0, "q2": 0}
+    assert found(judgement.corpus, "passages") == {"q1": 1, "q2": 1}
+    with pytest.raises(ConfigError, match="the modes passages need a model"):
+        judge(place, None, ["passages"])
+
+
 # -- the cache --------------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from moca_rag.errors import CollectionError
-from moca_rag.stores import Ranking
+from moca_rag.records import Ids
+from moca_rag.stores import Ranking, StorePart
 from tests.store_folder import CODED, DIMENSION, SIZES, Folder, assert_same, draw, truth
 
 
@@ -20,6 +21,11 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     elif request.param in CODED:
         pytest.importorskip("faiss")
     return Folder(tmp_path, SIZES[request.param])
+
+
+def _named(mask: np.ndarray, num_rows: int) -> Ids:
+    """The rows of a mask, and those between its end and the last row."""
+    return np.concatenate([np.flatnonzero(mask), np.arange(len(mask), num_rows)])
 
 
 class TestEveryEngine:
@@ -49,6 +55,19 @@ class TestEveryEngine:
         assert store.count() == 300
         assert_same(store.search(query, 600), truth(vectors, query, 600, alive))
         assert not np.isin(store.search(query, 10).ids, dead).any()
+
+    def test_a_part_of_a_store_is_searched_as_if_there_were_no_other_rows(self, folder: Folder) -> None:
+        vectors, query = draw(1_500), draw(1, seed=4)[0]
+        store = folder.filled(vectors)
+        mask = np.arange(1_400) % 9 == 0  # made when there were fewer rows: the newer ones are of no part yet
+        part = StorePart(store, mask)
+        for top_k in (1, 20, 400):
+            assert_same(part.search(query, top_k), truth(vectors, query, top_k, np.flatnonzero(mask)))
+        within = np.array([0, 1, 9, 10, 900, 1_494])
+        assert_same(part.search(query, 5, within), truth(vectors, query, 5, np.array([0, 9, 900])))
+        assert_same(
+            store.search(query, 9, np.append(mask, [True] * 900)), truth(vectors, query, 9, _named(mask, 1_500))
+        )
 
     def test_a_filter_is_exact_and_never_costs_an_answer(self, folder: Folder) -> None:
         vectors, query = draw(1_500), draw(1, seed=3)[0]

@@ -25,7 +25,7 @@ def looks(folder: Path, question: str) -> list[tuple[str, int]]:
 
 def test_a_sound_collection_is_called_sound(made: Path) -> None:
     verdict = verify_collection(made)
-    assert (verdict.problems, verdict.pages, verdict.vectors) == ([], 3, 3)
+    assert (verdict.problems, verdict.pages, verdict.vectors) == ([], 3, 6)  # one of each picture, one of its text
 
 
 def test_a_flipped_bit_is_found_named_and_mended(made: Path) -> None:
@@ -34,12 +34,12 @@ def test_a_flipped_bit_is_found_named_and_mended(made: Path) -> None:
     data[9] ^= 0x40
     shard.write_bytes(data)
     verdict = verify_collection(made)
-    assert verdict.problems == ["vectors: 1 of 3 are lost or damaged"]
+    assert verdict.problems == ["vectors: 1 of 6 are lost or damaged"]
     (lost,) = verdict.lost_pages
     assert verify_collection(made, repair=True).repaired
     encoder = ColourEncoder()
     index_documents([], made, encoder)
-    assert encoder.num_pages == 1
+    assert (encoder.num_pages, encoder.num_passages) == (0, 1)  # the second number of the second row was hit
     assert verify_collection(made).problems == []
     assert lost in {f"{document}#{page}" for document, page in looks(made, "red")}
 
@@ -69,7 +69,7 @@ def test_compaction_drops_what_was_deleted_and_changes_no_answer(made: Path, tmp
     index_documents([], made, ColourEncoder())
     before = looks(made, "green blue")
     result = compact_collection(made)
-    assert result.dropped == 1
+    assert result.dropped == 2
     assert looks(made, "green blue") == before
     assert verify_collection(made).problems == []
     assert [path.name for path in (made / "vectors").iterdir()] == ["0001-00000.f16"]
