@@ -69,7 +69,7 @@ def check_fingerprint(here: Fingerprint, wanted: Fingerprint, collection: Path) 
     """Raises FingerprintError, saying what differs and which command makes the collection anew."""
     differences = here.differences(wanted)
     if differences:
-        option = "" if wanted.model is None else f" --model {wanted.model.name}"
+        option = " --mode text" if wanted.model is None else f" --model {wanted.model.name}"
         raise FingerprintError(
             f"{collection} was made with other settings ({'; '.join(differences)}): "
             f"use the same, another --collection, or make it anew with `moca index --rebuild{option}`"
