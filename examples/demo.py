@@ -4,6 +4,7 @@ python -m examples.demo DIR
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ SHOWN_HITS = 3
 
 def main(folder: Path) -> int:
     """Run the demo in a folder, which is made anew but for its collection. The exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as moca itself does: this process embeds the questions
     pdfs, collection, hits = folder / "pdfs", folder / "collection", folder / "hits"
     for old in (pdfs, hits):
         shutil.rmtree(old, ignore_errors=True)
