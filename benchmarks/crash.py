@@ -101,7 +101,7 @@ class Trial:
     def start(self, name: str) -> "subprocess.Popen[bytes]":
         """`moca index` into the collection of this name."""
         words = [sys.executable, "-c", "from moca_rag.cli.main import main; main()", "index", str(self.documents)]
-        words += ["--collection", str(self.work / name), *(["--model", self.model] if self.model else [])]
+        words += ["--collection", str(self.work / name), "--model", self.model or "none"]
         words += [word for setting in self.settings for word in ("--set", setting)]
         return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 

@@ -45,6 +45,7 @@ def examine() -> Iterator[Finding]:
     yield devices
     yield examine_faiss(_installed("faiss-cpu"), _installed("faiss-gpu"), has_gpu="CUDA" in devices.what)
     yield _examine_attention()
+    yield _examine_tiny()
     yield _examine_collection()
 
 
@@ -103,6 +104,16 @@ def _examine_attention() -> Finding:
     from moca_rag.attention import describe_kernel
 
     return Finding("attention", "fine", describe_kernel())
+
+
+def _examine_tiny() -> Finding:
+    from moca_rag.bundled import TINY, TINY_FILES, TINY_FOLDER, has_tiny
+
+    if not has_tiny():
+        what = f"{TINY} is not in this copy: a new collection is by words alone unless --model names a model"
+        return Finding("model", "note", what, "install a wheel of moca_rag, or name a model with --model")
+    size = sum((TINY_FOLDER / name).stat().st_size for name in TINY_FILES)
+    return Finding("model", "fine", f"{TINY} comes along ({size / 1e6:,.0f} MB); new collections are made with it")
 
 
 def _examine_collection() -> Finding:

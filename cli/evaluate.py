@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from moca_rag.scopes import Estimate, Judgement, Scope
 
 ModelOption = Annotated[
-    str | None, typer.Option(metavar="FOLDER_OR_HUB_ID", envvar="MOCA_MODEL", help="The model that is judged.")
+    str | None,
+    typer.Option(
+        metavar="FOLDER_OR_HUB_ID", envvar="MOCA_MODEL", help="The model that is judged (default: moca-tiny; or none)."
+    ),
 ]
 
 
@@ -58,14 +61,15 @@ def folder(
       moca eval folder ./judged --modes text --report judged.html --json
     """
     ctx.obj.as_json = as_json
-    from moca_rag.indexer.command import open_encoder
+    from moca_rag.indexer.command import default_model, open_encoder
     from moca_rag.indexer.pipeline import index_documents
     from moca_rag.indexer.report import IndexSettings
 
     from moca_rag.judged import read_judged
     from moca_rag.judging import judge_folder
 
-    judged, chosen = read_judged(place), read_modes(modes, has_model=bool(model))
+    judged, model = read_judged(place), default_model(model)
+    chosen = read_modes(modes, has_model=bool(model))
     encoder = open_encoder(model, IndexSettings()) if chosen != ["text"] else None
     judgement = judge_folder(judged, index_documents, encoder, chosen, cache or default_cache(), ctx.obj)
     if report is not None:

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from moca_rag.bundled import NO_MODEL
 from moca_rag.records import Mode
 from moca_rag.vidore import VidoreReport, evaluate_vidore
 
@@ -59,7 +60,7 @@ def vidore(
 
     return evaluate_vidore(
         version,
-        model,
+        None if model == NO_MODEL else model,
         out,
         tasks=_split(tasks),
         languages=_split(languages),

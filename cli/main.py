@@ -143,6 +143,9 @@ Examples:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    # Read when torch is loaded: threads that wait for each other give their core away instead of spinning on it, which
+    # beside other work made pages five times as slow (docs/decisions.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -20,12 +20,14 @@ def export(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; it must be new or empty.")],
     format: Annotated[
         Format,
-        typer.Option("--format", help="Who reads it: sentence-transformers, or whoever reads Qwen2.5-VL."),
+        typer.Option("--format", help="Who reads it: sentence-transformers, whoever reads Qwen2.5-VL, or moca alone."),
     ] = "sentence-transformers",
     dtype: Annotated[DType, typer.Option(help="The number type of the weights.")] = "bfloat16",
     check: Annotated[
         bool,
-        typer.Option("--check/--no-check", help="Load the folder in that library, compare its embeddings to ours."),
+        typer.Option(
+            "--check/--no-check", help="Load the folder as its reader does, compare embeddings with the model's."
+        ),
     ] = True,
     as_json: JsonOption = False,
 ) -> Export:

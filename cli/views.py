@@ -50,7 +50,7 @@ def show_index(terminal: Terminal, report: "IndexReport") -> int:
     if report.pages_without_text and report.mode == "text":
         out.print(
             f"{count(report.pages_without_text, 'page')} without text (scans, pictures): found only in a collection made "
-            "with --model",
+            "with a model",
             style="yellow",
         )
     for line in report.kept:

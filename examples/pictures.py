@@ -32,7 +32,7 @@ def main(demo: Path, out: Path) -> None:
     terminal.out = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, highlight=False)
     terminal.out.print(f'[bold green]$[/bold green] moca search "{QUESTION}" -k 3')
     terminal.out.print()
-    show_hits(terminal, Answers(QUESTION, hits, mode, [], []))
+    show_hits(terminal, Answers(QUESTION, hits, mode, [], [], {}))
     drawing = terminal.out.export_svg(title="moca search", unique_id="moca")
     drawing = re.sub(
         r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL

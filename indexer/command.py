@@ -1,18 +1,20 @@
 """The command `moca index`: paths and options in, an IndexReport out."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from moca_rag.collection import default_path
+from moca_rag.bundled import NO_MODEL, TINY, has_tiny
+from moca_rag.collection import default_path, is_collection, restore_collection
 from moca_rag.config import load_settings, read_pairs
 from moca_rag.errors import ConfigError
 from moca_rag.records import CollectionMode, Encoder
 
 from .pipeline import index_documents, preview_documents
-from .rebuild import rebuild_collection
+from .rebuild import read_settings, rebuild_collection
 from .report import IndexReport, IndexSettings
 
 
@@ -29,11 +31,14 @@ def index(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER_OR_HUB_ID", envvar="MOCA_MODEL", help="Embed pages with this model: search by look."
+            metavar="FOLDER_OR_HUB_ID",
+            envvar="MOCA_MODEL",
+            help="Embed pages with this model (a new collection: moca-tiny; none: by words alone).",
         ),
     ] = None,
     mode: Annotated[
-        CollectionMode | None, typer.Option(help="Rankings to prepare (default: hybrid with a model, text without).")
+        CollectionMode | None,
+        typer.Option(help="Rankings to prepare (default: the collection's own; new: hybrid, or text without a model)."),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag these documents; repeatable.")] = None,
     password: Annotated[
@@ -56,12 +61,13 @@ def index(
     \b
     Examples:
       moca index ./pdfs
-      moca index ./pdfs --collection ./answers --tag team=finance --json
+      moca index ./pdfs --collection ./answers --mode text --tag team=finance --json
     """
     ctx.obj.as_json = as_json
     folder = collection or default_path()
     settings = load_settings(IndexSettings(jobs=jobs), config, setting or ())
-    encoder = open_encoder(model, settings) if mode != "text" else None
+    model, mode = choose_model(model, mode, folder, rebuild=rebuild)
+    encoder = open_encoder(None if mode == "text" else model, settings)
     options: dict[str, Any] = {"mode": mode, "passwords": password or (), "settings": settings, "reporter": ctx.obj}
     options["tags"] = read_pairs(tag or [], "--tag")
     if dry_run:
@@ -70,6 +76,27 @@ def index(
     if rebuild:
         return rebuild_collection(paths or [], folder, encoder, options)
     return index_documents(paths or [], folder, encoder, prune=prune, retry_failed=retry_failed, **options)
+
+
+def choose_model(
+    model: str | None, mode: CollectionMode | None, folder: Path, *, rebuild: bool
+) -> tuple[str | None, CollectionMode | None]:
+    """The model and mode of a run: those that are named, else the collection's own; a new collection has the default.
+
+    `none` as a model makes text the mode where none is named.
+    """
+    if model == NO_MODEL:
+        return None, mode or "text"
+    restore_collection(folder)
+    known = is_collection(folder) and not (rebuild and read_settings(folder) is None)
+    return model if known else default_model(model), mode
+
+
+def default_model(model: str | None) -> str | None:
+    """The model that is named, else moca-tiny where it and what runs it are installed; None for `none`."""
+    if model == NO_MODEL:
+        return None
+    return model or (TINY if has_tiny() and find_spec("torch") else None)
 
 
 def open_encoder(model: str | None, settings: IndexSettings) -> Encoder | None:

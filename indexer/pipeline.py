@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
+from moca_rag.bundled import LARGE, TINY, has_tiny
 from moca_rag.collection import Collection, is_collection, restore_collection
 from moca_rag.errors import ConfigError
 from moca_rag.fingerprint import Fingerprint, check_fingerprint, read_fingerprint
@@ -17,7 +18,7 @@ from .pool import Limits, RenderPool, Request
 from .report import IndexReport, IndexSettings, Stopwatch
 from .stream import embed_answers, make_batches, put_in_order
 
-TEXT_ONLY = "This is a text collection: pages are found by their words. --model FOLDER_OR_HUB_ID adds search by look."
+BY = {"text": "their words", "vision": "their look", "hybrid": "their words and their look"}
 
 
 def index_documents(
@@ -37,8 +38,9 @@ def index_documents(
 
     Unchanged files cost a stat, changed ones are replaced, missing ones leave (see `make_plan`). A document that cannot
     be read is recorded with its reason and skipped: one broken file never ends a night's work. Without an encoder a new
-    collection is a text collection, and an existing one keeps its own model. Raises FingerprintError where the collection
-    was made with other settings, LockedError while another process writes it.
+    collection is a text collection (that `moca index` takes moca-tiny then is the command's choice, not the library's),
+    and an existing one keeps its own model. Raises FingerprintError where the collection was made with other settings,
+    LockedError while another process writes it.
     """
     folder, named = Path(collection), [Path(path) for path in paths]
     restore_collection(folder)
@@ -48,8 +50,8 @@ def index_documents(
     settings, reporter, watch = settings or IndexSettings(), reporter or SilentReporter(), Stopwatch()
     wanted = plan_fingerprint(encoder, mode, settings.passages, None if new else read_fingerprint(folder))
     with Collection.writing(folder, wanted) as (opened, writer):
-        if new and opened.fingerprint.model is None:
-            reporter.say(TEXT_ONLY)
+        if new and (said := describe_new(opened.fingerprint)):
+            reporter.say(said)
         check_fingerprint(opened.fingerprint, wanted, folder)
         reporter.start("looking", None)
         scopes = find_scopes(named, opened.catalog)
@@ -68,6 +70,18 @@ def index_documents(
             opened.store().refresh()
             watch.lap("index")
         return intake.report(opened.fingerprint.mode)
+
+
+def describe_new(made: Fingerprint) -> str:
+    """The line to say of a collection when it is made; empty where the model is one that was asked for by its place."""
+    kind = f"This is a {made.mode} collection: pages are found by {BY[made.mode]}"
+    if made.model is None and has_tiny():
+        return f"{kind}. `moca index --rebuild --model {TINY}` adds search by look."
+    if made.model is None:
+        return (
+            f"{kind}, for lack of a model ({TINY} is not in this copy). --model FOLDER_OR_HUB_ID adds search by look."
+        )
+    return f"{kind}, read by {TINY}. --model {LARGE} is the large model." if made.model.name == TINY else ""
 
 
 def preview_documents(

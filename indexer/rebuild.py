@@ -42,7 +42,7 @@ def rebuild_collection(
             raise ConfigError(
                 "the old collection does not say what it was made of: `moca index --rebuild FOLDER_OF_PDFS`"
             )
-        before = _read_settings(folder)
+        before = read_settings(folder)
         if encoder is None and before is not None and options["mode"] != "text":
             encoder = None if before.model is None else DeferredEmbedder.of(before.model)
             options = options | {"mode": options["mode"] or before.mode}
@@ -92,7 +92,8 @@ def _read_old(folder: Path) -> _Old:
         catalog.close()
 
 
-def _read_settings(folder: Path) -> Fingerprint | None:
+def read_settings(folder: Path) -> Fingerprint | None:
+    """What a collection was made with; None where that is lost."""
     try:
         return read_fingerprint(folder)
     except CollectionError:
@@ -104,7 +105,7 @@ def _drop_other(fresh: Path, encoder: Encoder | None, options: dict[str, Any]) -
     if not is_collection(fresh):
         shutil.rmtree(fresh, ignore_errors=True)
         return
-    made_with = _read_settings(fresh)
+    made_with = read_settings(fresh)
     wanted = plan_fingerprint(encoder, options["mode"], options["settings"].passages)
     same = made_with is not None and not made_with.differences(wanted)
     if not same:

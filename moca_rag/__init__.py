@@ -1,8 +1,8 @@
 """Search folders of PDFs by meaning and by look.
 
-from moca_rag import Collection, index_documents
+from moca_rag import Collection, Embedder, index_documents
 
-index_documents(["./pdfs"], "./answers")
+index_documents(["./pdfs"], "./answers", Embedder.open("moca-tiny"))  # without a model: by words alone
 for hit in Collection.open("./answers").search("How much did energy cost in 2023?", top_k=5):
     print(hit.rank, hit.document, hit.page, hit.snippet)
 """

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import bundled
 from .deadline import ask_in_time
 from .errors import ConfigError, ModelError, one_line
 from .records import ModelCard, PixelBudget
@@ -94,6 +95,7 @@ def make_card(checkpoint: Checkpoint, pixels: PixelBudget | None = None, dimensi
 def find_checkpoint(model: str | Path) -> Checkpoint:
     """The model in a local folder, else in the local hub cache, else from the hub; a LoRA adapter brings its base.
 
+    The bare name `moca-tiny` is the model that comes along, wherever the package lies (`./moca-tiny` is a folder).
     A hub that cannot be reached costs about a second and is asked once. Raises ModelError, naming what was looked for.
     """
     found = _find_folder(model)
@@ -105,6 +107,8 @@ def find_checkpoint(model: str | Path) -> Checkpoint:
 
 
 def _find_folder(model: str | Path) -> Checkpoint:
+    if model == bundled.TINY:
+        return _find_tiny()
     folder = Path(model).expanduser()
     if str(model) and folder.is_dir():
         _require_model(folder)
@@ -114,6 +118,16 @@ def _find_folder(model: str | Path) -> Checkpoint:
     cached = _find_cached(model) or _download(model)
     _require_model(cached)
     return Checkpoint(model, cached, cached.name)
+
+
+def _find_tiny() -> Checkpoint:
+    """The model that comes along, under its name alone: collections that name it open on every machine."""
+    if not bundled.has_tiny():
+        raise ModelError(
+            f"{bundled.TINY} is not in this copy of moca_rag (its files belong into {bundled.TINY_FOLDER}): "
+            "install a wheel, or give a model folder or a hub id"
+        )
+    return Checkpoint(bundled.TINY, bundled.TINY_FOLDER, hash_folder(bundled.TINY_FOLDER))
 
 
 def _find_base(adapter: Path) -> Checkpoint:

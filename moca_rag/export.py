@@ -1,9 +1,9 @@
-"""Turns a model that we read, of any layout, into a folder that transformers or sentence-transformers reads alone."""
+"""Turns a model that we read, of any layout, into a folder for sentence-transformers, for transformers, or for us."""
 
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from .weights import HEAD, find_head, read_weights
 FILE_BYTES = 5 * 10**9
 # What an export may differ by from our own embeddings: rounding in float32, the number type itself below it.
 MAX_DIFFERENCE, MIN_COSINE = 1e-3, 0.999
+FOR_OTHERS = ("tokenizer_config.json", "preprocessor_config.json")  # what we know without reading it
 
 # A page's prompt goes with a picture and any other with a text; without a partner it is left out.
 CHAT_TEMPLATE = """\
@@ -66,6 +67,7 @@ def export_model(
 ) -> Export:
     """Write the model, a folder or hub id, as a folder that the format's own library loads without code of ours.
 
+    The format `moca` is for us: config, tokenizer, weights and `moca.json`, nothing else, as moca-tiny comes along.
     The folder is written beside `out`, proven there (see `try_folder`) and then put in place, so that nothing half-made
     stands under its name. Raises ConfigError where `out` is taken, ModelError on a model that cannot be read, or whose
     export gives other embeddings than it.
@@ -111,8 +113,11 @@ def write_folder(checkpoint: Checkpoint, folder: Path, format: Format, dtype: DT
     values = read_values(checkpoint)
     shape = read_shape(checkpoint.file("config.json"), values)
     tokenizer_path = checkpoint.file("tokenizer.json")
-    check_tokenizer(load_tokenizer(tokenizer_path), shape.tokens, shape.text.vocab_size)
+    tokenizer = load_tokenizer(tokenizer_path)
+    check_tokenizer(tokenizer, shape.tokens, shape.text.vocab_size)
     settings = read_settings(checkpoint)
+    if settings.mask_token_id is None:
+        settings = replace(settings, mask_token_id=tokenizer.token_to_id("<|mask|>"))
     config = make_config(values, dtype, causal=settings.causal)
     with torch.device("meta"):
         expected: dict[str, Tensor] = Qwen2_5_VLModel(config).state_dict()
@@ -128,6 +133,9 @@ def write_folder(checkpoint: Checkpoint, folder: Path, format: Format, dtype: DT
     write_plain(folder, config, weights, tokenizer_path.read_bytes(), settings, FILE_BYTES)
     if format == "sentence-transformers":
         _write_modules(folder, settings, shape.text.hidden_size)
+    if format == "moca":
+        for name in FOR_OTHERS:
+            (folder / name).unlink()
     return sum(tensor.numel() for tensor in weights.values())
 
 
@@ -194,8 +202,8 @@ def _write_inputs(folder: Path, settings: ModelSettings) -> None:
         "merge_size": MERGE_SIDE,
         "temporal_patch_size": TEMPORAL_COPIES,
     }
-    _write_json(folder / "tokenizer_config.json", tokenizer)
-    _write_json(folder / "preprocessor_config.json", pictures)
+    for name, values in zip(FOR_OTHERS, (tokenizer, pictures), strict=True):
+        _write_json(folder / name, values)
     _write_json(folder / SETTINGS_FILE, {name: value for name, value in asdict(settings).items() if value is not None})
 
 

@@ -78,7 +78,7 @@ def check_fingerprint(here: Fingerprint, wanted: Fingerprint, collection: Path) 
     """Raises FingerprintError, saying what differs and which command makes the collection anew."""
     differences = here.differences(wanted)
     if differences:
-        option = "" if wanted.model is None else f" --model {wanted.model.name}"
+        option = " --mode text" if wanted.model is None else f" --model {wanted.model.name}"
         if here.passages != wanted.passages and here.mode == wanted.mode:
             option += f" --set passages={_show(wanted.passages)}"
         raise FingerprintError(

@@ -1,4 +1,4 @@
-"""Loads an exported folder as a stranger would, in a process of its own, and compares its embeddings with ours.
+"""Loads an exported folder as whoever reads it would, in a process of its own, and compares its embeddings with ours.
 
 python -m moca_rag.trial FOLDER FORMAT ANSWER.json
 """
@@ -22,18 +22,18 @@ from .errors import ModelError, one_line
 from .pixels import MERGE_SIDE
 from .records import Floats, Pixels, Query
 
-Format: TypeAlias = Literal["sentence-transformers", "qwen"]
+Format: TypeAlias = Literal["sentence-transformers", "qwen", "moca"]
 DType: TypeAlias = Literal["bfloat16", "float16", "float32"]
 
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
-READERS = {"sentence-transformers": "sentence-transformers", "qwen": "transformers"}
+READERS = {"sentence-transformers": "sentence-transformers", "qwen": "transformers", "moca": "moca_rag"}
 # Different lengths in one batch: it is a padded row that turns a model causal where a reader's mask is wrong.
 TEXTS = ("Why?", "How much did energy cost in 2023, and who paid for it?", "A table of emissions " * 12)
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How close another library's embeddings of an exported folder come to ours; `unchecked` says why there are none.
+    """How close a reader's embeddings of an exported folder come to those of the model; `unchecked` says why there are none.
 
     `difference` is the largest between two numbers, `cosine` the lowest between two embeddings.
     """
@@ -140,7 +140,11 @@ def encode_with_transformers(folder: Path) -> Floats:
 def main() -> None:
     """Embed with the format's reader and write the embeddings as JSON, or which package it lacks."""
     folder, format, answer = sys.argv[1:]
-    encode = {"sentence-transformers": encode_with_sentence_transformers, "qwen": encode_with_transformers}[format]
+    encode = {
+        "sentence-transformers": encode_with_sentence_transformers,
+        "qwen": encode_with_transformers,
+        "moca": embed_here,
+    }[format]
     said: dict[str, Any]
     try:
         said = {"embeddings": encode(Path(folder)).tolist()}

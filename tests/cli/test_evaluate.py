@@ -20,7 +20,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A judged folder, and a model that takes no time."""
     monkeypatch.setattr("moca_rag.deferred.DeferredEmbedder", PixelEncoder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("MOCA_MODEL", raising=False)
+    monkeypatch.setenv("MOCA_MODEL", "none")
     pages = [
         "the harbour <b>",
         "a timetable",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from moca_rag import bundled
 from tests.fakes import write_pdf
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,11 +58,33 @@ def test_the_wheel_holds_our_folders_under_one_name(wheel: Path) -> None:
         assert place in names
 
 
+def test_moca_tiny_is_kept_in_git_whole() -> None:
+    def ask(*words: str) -> list[str]:
+        done = subprocess.run(
+            ["git", *words, "--", "moca_rag/tiny"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    if not ask("rev-list", "-1", "HEAD"):
+        pytest.skip("moca_rag/tiny was never committed: from the commit on that adds it, this test holds")
+    assert set(ask("ls-files")) == {f"moca_rag/tiny/{name}" for name in (*bundled.TINY_FILES, "README.md")}
+    assert bundled.has_tiny()
+
+
+def test_the_wheel_holds_moca_tiny_with_its_card(wheel: Path) -> None:
+    if not bundled.has_tiny():
+        pytest.skip("moca_rag/tiny is not in this checkout")
+    names = zipfile.ZipFile(wheel).namelist()
+    here = {path.name for path in bundled.TINY_FOLDER.iterdir()}
+    assert {f"moca_rag/tiny/{name}" for name in {*bundled.TINY_FILES, *here}} <= set(names)
+
+
 def test_the_installed_wheel_indexes_and_searches_from_another_folder(wheel: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     write_pdf(tmp_path / "pdfs" / "a.pdf", ["the needle in the haystack"])
-    environment = {**os.environ, "PYTHONPATH": str(site), "MOCA_COLLECTION": str(tmp_path / "c")}
+    environment = {key: value for key, value in os.environ.items() if key != "MOCA_MODEL"}
+    environment |= {"PYTHONPATH": str(site), "MOCA_COLLECTION": str(tmp_path / "c")}
 
     def moca(*arguments: str) -> str:
         code = "import sys; from moca_rag.cli.main import run; sys.exit(run(sys.argv[1:]))"
@@ -79,4 +102,7 @@ def test_the_installed_wheel_indexes_and_searches_from_another_folder(wheel: Pat
     )
     assert where.stdout.startswith(str(site))
     moca("index", "pdfs")
+    status = json.loads(moca("status", "--json"))
+    assert status["mode"] == ("hybrid" if bundled.has_tiny() else "text")
+    assert str(site) not in json.dumps(status["model"])
     assert json.loads(moca("search", "needle", "--json"))["hits"][0]["document"] == "a.pdf"

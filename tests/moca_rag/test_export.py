@@ -12,9 +12,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from moca_rag import export as exporting
+from moca_rag.bundled import TINY_FILES
+from moca_rag.checkpoint import find_checkpoint, read_settings
 from moca_rag.embedder import Embedder
 from moca_rag.errors import ConfigError, ModelError
 from moca_rag.export import export_model
+from moca_rag.inputs import load_tokenizer
 from moca_rag.records import Floats, Pixels, Query
 from moca_rag.trial import DType, Format, Trial, embed_here, try_folder
 from tests.small_adapter import QUERY, random_pair, stored_tensors, write_adapter
@@ -212,6 +215,27 @@ def test_the_export_is_a_model_of_ours_again_with_all_its_settings(source: Path,
     assert (after.card.page_prompt, after.card.query_prompt) == (before.card.page_prompt, before.card.query_prompt)
     assert after.card.pixels == before.card.pixels
     assert far(embed_here(source), embed_here(plain)) < 1e-6
+
+
+def test_the_format_moca_is_what_we_read_and_nothing_else(tmp_path: Path) -> None:
+    source = write_small_model(tmp_path / "m", layout="old", shards=2)  # with a head, and a leftover of training
+    export = export_model(source, tmp_path / "out", format="moca", dtype="float16")
+    assert {path.name for path in export.folder.iterdir()} == {*TINY_FILES}
+    weights = load_file(export.folder / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+    assert all(name.startswith(("model.", "visual.")) for name in weights)
+    assert export.trial.reader.startswith("moca_rag ")
+    assert export.trial.cosine is not None and export.trial.cosine > 0.999
+    assert (embed_here(export.folder) * embed_here(source)).sum(axis=1).min() > 0.999
+
+
+@pytest.mark.parametrize(("own", "written"), [({}, "<|mask|>"), ({"mask_token_id": 7}, 7)])
+def test_an_export_names_the_id_of_the_mask(tmp_path: Path, own: dict[str, int], written: str | int) -> None:
+    source = write_small_model(tmp_path / "m")
+    (source / "moca.json").write_text(json.dumps(own))
+    out = export_model(source, tmp_path / "out", format="moca", check=False).folder
+    expected = load_tokenizer(source / "tokenizer.json").token_to_id(written) if isinstance(written, str) else written
+    assert read_settings(find_checkpoint(out)).mask_token_id == expected
 
 
 def test_a_head_is_kept_for_who_writes_text_with_it_and_dropped_where_it_is_tied(tmp_path: Path) -> None:
