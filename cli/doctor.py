@@ -107,13 +107,14 @@ def _examine_attention() -> Finding:
 
 
 def _examine_tiny() -> Finding:
-    from moca_rag.bundled import TINY, TINY_FILES, TINY_FOLDER, has_tiny
+    from moca_rag.bundled import IS_DEFAULT, TINY, TINY_FILES, TINY_FOLDER, has_tiny
 
     if not has_tiny():
         what = f"{TINY} is not in this copy: a new collection is by words alone unless --model names a model"
         return Finding("model", "note", what, "install a wheel of moca_rag, or name a model with --model")
+    used = "new collections are made with it" if IS_DEFAULT else "name it with --model to search by look"
     size = sum((TINY_FOLDER / name).stat().st_size for name in TINY_FILES)
-    return Finding("model", "fine", f"{TINY} comes along ({size / 1e6:,.0f} MB); new collections are made with it")
+    return Finding("model", "fine", f"{TINY} comes along ({size / 1e6:,.0f} MB); {used}")
 
 
 def _examine_collection() -> Finding:

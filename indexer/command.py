@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from moca_rag import bundled
 from moca_rag.bundled import NO_MODEL, TINY, has_tiny
 from moca_rag.collection import default_path, is_collection, restore_collection
 from moca_rag.config import load_settings, read_pairs
@@ -93,10 +94,10 @@ def choose_model(
 
 
 def default_model(model: str | None) -> str | None:
-    """The model that is named, else moca-tiny where it and what runs it are installed; None for `none`."""
+    """The model that is named, else moca-tiny where it is the default and what runs it is installed; None for `none`."""
     if model == NO_MODEL:
         return None
-    return model or (TINY if has_tiny() and find_spec("torch") else None)
+    return model or (TINY if bundled.IS_DEFAULT and has_tiny() and find_spec("torch") else None)
 
 
 def open_encoder(model: str | None, settings: IndexSettings) -> Encoder | None:

@@ -31,6 +31,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Moca:
     """No collection yet, no model named, a small model in the place of moca-tiny, and ./pdfs."""
     monkeypatch.setattr(bundled, "TINY_FOLDER", tiny)
+    monkeypatch.setattr(bundled, "IS_DEFAULT", True)
     monkeypatch.delenv("MOCA_MODEL")
     monkeypatch.chdir(tmp_path)
     make_pdf(tmp_path / "pdfs" / "a.pdf", PAGE_WORDS[:2])
