@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# moca-tiny from nothing: corpus, tokenizer, reading, meaning, base, both stages of the paper, exams on what nobody has seen.
+# moca-tiny from nothing: corpus, tokenizer, reading, base, both stages of the paper, exams on what nobody has seen.
 #
 #     TEACHER=FOLDER bash train/tiny.sh OUT [SHARE]
 #
@@ -16,8 +16,8 @@ source "$(dirname "$0")/recipe.sh"
 mkdir -p "$out"
 texts=(documents="$out/corpus/documents-train.jsonl.gz")
 aside=(held_out_documents="$out/corpus/documents-dev.jsonl.gz" held_out_faces="$out/corpus/fonts/dev")
-teacher=() told=()
-[ -z "${TEACHER:-}" ] || teacher=(--teacher "$TEACHER") told=(teacher="$TEACHER")
+teacher=()
+[ -z "${TEACHER:-}" ] || teacher=(--teacher "$TEACHER")
 
 [ -e "$out/corpus" ] || moca data corpus "$out/corpus"
 [ -e "$out/new" ] || moca model new "$out/corpus/documents-train.jsonl.gz" "$out/new" "${teacher[@]}"
@@ -32,9 +32,7 @@ moca train base tiny-read-first model="$out/new" "${texts[@]}" faces="$out/fonts
     out="$out/read-first" steps="$(steps 5000)"
 moca train base tiny-read model="$(newest "$out/read-first")" "${texts[@]}" faces="$out/corpus/fonts/train" "${aside[@]}" \
     out="$out/read" steps="$(steps 120000)"
-moca train cl tiny-meaning model="$(newest "$out/read")" out="$out/meaning" steps="$(steps 20000)" \
-    data="$(passages train 4000000)" held_out="$(passages dev 256)" "${told[@]}"
-moca train base tiny-base model="$(newest "$out/meaning")" "${texts[@]}" faces="$out/corpus/fonts/train" "${aside[@]}" \
+moca train base tiny-base model="$(newest "$out/read")" "${texts[@]}" faces="$out/corpus/fonts/train" "${aside[@]}" \
     out="$out/base" steps="$(steps 10000)"
 moca train cpt tiny-pages model="$(newest "$out/base")" out="$out/cpt" steps="$(steps 4000)" \
     data="$(composed train 400000)" held_out="$(composed dev 128)"
