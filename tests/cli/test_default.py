@@ -63,7 +63,7 @@ def test_words_alone_are_asked_for_by_mode_by_model_or_by_the_variable(
     outcome = fresh("index", "pdfs", *words)
     assert (outcome.code, kind(fresh)) == (0, ("text", None))
     assert outcome.err.count("\n") == 1
-    assert "`moca index --rebuild --model moca-tiny` adds search by look" in outcome.err
+    assert "`moca index --rebuild --model moca-embed/MoCa-Qwen25VL-3B` adds search by look" in outcome.err
 
 
 def test_another_model_or_mode_may_be_named(fresh: Moca, tmp_path: Path) -> None:
@@ -122,14 +122,23 @@ def test_a_mistyped_path_makes_nothing_and_says_one_thing(fresh: Moca) -> None:
     assert not fresh.collection.exists()
 
 
-def test_a_copy_without_moca_tiny_makes_a_text_collection_and_says_why(
+def test_while_moca_tiny_is_no_default_a_new_collection_is_by_words(
+    fresh: Moca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundled, "IS_DEFAULT", False)
+    assert fresh("index", "pdfs").code == 0
+    assert kind(fresh) == ("text", None)
+    assert fresh("index", "--rebuild", "pdfs", "--model", "moca-tiny").code == 0
+    assert kind(fresh) == ("hybrid", "moca-tiny")
+
+
+def test_a_copy_without_moca_tiny_makes_a_text_collection(
     fresh: Moca, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundled, "TINY_FOLDER", tmp_path / "nowhere")
     made = fresh("index", "pdfs")
     assert (made.code, kind(fresh)) == (0, ("text", None))
     assert made.err.count("\n") == 1
-    assert "moca-tiny is not in this copy" in made.err
     fresh.collection = tmp_path / "other"
     assert "--model" in fresh("index", "pdfs", "--mode", "hybrid").complaint
     assert "moca-tiny is not in this copy" in fresh("index", "pdfs", "--model", "moca-tiny").complaint
