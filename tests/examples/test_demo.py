@@ -13,9 +13,9 @@ from tests.fakes import ColourEncoder, write_pdf
 
 QUESTIONS = [
     {"_id": "q1", "text": "Which page is red", "kind": "looks"},
-    {"_id": "q2", "text": "iron prices", "kind": "words"},
+    {"_id": "q2", "text": "scarlet iron prices", "kind": "words"},
 ]
-QRELS = {"q1": {"a.pdf#1"}, "q2": {"a.pdf#2"}}
+QRELS = {"q1": {"a.pdf#1"}, "q2": {"a.pdf#3"}}
 
 
 class Colours(ColourEncoder):
@@ -27,7 +27,7 @@ class Colours(ColourEncoder):
 
 
 def make_collection(folder: Path, encoder: Encoder | None) -> Path:
-    write_pdf(folder / "pdfs" / "a.pdf", ["red: A square", "green: Iron prices fell", "blue: Something else"])
+    write_pdf(folder / "pdfs" / "a.pdf", ["red: A square", "green: Something else", "blue: Iron prices fell"])
     assert index_documents([folder / "pdfs"], folder / "collection", encoder).failed == []
     return folder / "collection"
 
