@@ -139,3 +139,9 @@ def test_every_preset_runs_two_steps(name: str, model: Path, supply: Path, tmp_p
     assert find_config(name, "base").is_file()
     report = run(model, supply, tmp_path / "run", "steps=2", "batch_size=1", "max_tokens=1200", config=name)
     assert report.steps == 2
+
+
+def test_sizes_that_are_no_range_are_refused(model: Path, supply: Path, tmp_path: Path) -> None:
+    for sizes in ("[8]", "[20, 8]", "[1, 8]"):
+        with pytest.raises(ConfigError, match="the least and the largest in pixels"):
+            run(model, supply, tmp_path, "steps=1", f"crop_sizes={sizes}")
