@@ -14,6 +14,7 @@ from pathlib import Path
 
 from moca_rag.indexer.discover import find_scopes, make_plan
 from moca_rag.indexer.pipeline import index_documents
+from moca_rag.indexer.report import IndexSettings
 
 from moca_rag.embedder import Embedder
 from moca_rag.errors import DocumentError
@@ -53,7 +54,8 @@ def main() -> None:
     alone = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        report = index_documents([options.folder], Path(folder) / "collection", embedder)
+        settings = IndexSettings(passages=False)  # pictures against pictures
+        report = index_documents([options.folder], Path(folder) / "collection", embedder, settings=settings)
         wall = time.perf_counter() - start
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in report.seconds.items())
     print(f"{len(pages)} pages drawn in {drawing:.1f} s by one process; the model alone {alone:.1f} s")

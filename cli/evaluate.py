@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 ModelOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="FOLDER_OR_HUB_ID", envvar="MOCA_MODEL", help="The model that is judged (default: moca-tiny; or none)."
-    ),
+    typer.Option(metavar="FOLDER_OR_HUB_ID", envvar="MOCA_MODEL", help="The model that is judged, or none."),
 ]
 
 

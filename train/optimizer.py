@@ -40,11 +40,11 @@ class Optimizer:
             {"params": [weight for weight in others if weight.ndim > 1], "weight_decay": settings.weight_decay},
             {"params": [weight for weight in others if weight.ndim <= 1], "weight_decay": 0.0},
         ]
-        rate, fused = settings.learning_rate, others[0].device.type == "cuda"
+        rate, fused = settings.learning_rate, next(iter(named.values())).device.type == "cuda"
         self._named = named
-        self._parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(groups, lr=rate, betas=BETAS, eps=EPSILON, fused=fused)
-        ]
+        self._parts: list[torch.optim.Optimizer] = []
+        if others:  # factors of LoRA may all be matrices of layers
+            self._parts.append(torch.optim.AdamW(groups, lr=rate, betas=BETAS, eps=EPSILON, fused=fused))
         if turned:
             decay = settings.weight_decay
             self._parts.append(torch.optim.Muon(turned, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))

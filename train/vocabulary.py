@@ -31,7 +31,7 @@ TAUGHT_AT_ONCE = 4096
 
 def embed_vocabulary(tokenizer: Tokenizer, texts: Sequence[str], size: int) -> Floats:
     """First embeddings [V, size] without a teacher: spelling alone. Special tokens, which no text has, have none."""
-    return _join([_spell(tokenizer, texts, size - 1)])
+    return _join([_spell(_name_tokens(tokenizer), weigh_tokens(tokenizer, texts), size - 1)])
 
 
 def teach_vocabulary(
@@ -43,7 +43,8 @@ def teach_vocabulary(
     reporter: Reporter,
 ) -> Floats:
     """First embeddings [V, size] whose means over `sentences` point where the teacher puts these."""
-    spelling = _spell(tokenizer, texts, round(size * SPELLING_SHARE))
+    names, rarities = _name_tokens(tokenizer), weigh_tokens(tokenizer, texts)
+    spelling = _spell(names, rarities, round(size * SPELLING_SHARE))
     room = size - 1 - spelling.shape[1]
     reporter.start("sentences taught", len(sentences))
     taught = []
@@ -53,11 +54,9 @@ def teach_vocabulary(
     wanted = np.concatenate(taught)
     middle = wanted.mean(axis=0)
     axes = find_axes(wanted - middle, room)
-    names = [tokenizer.decode([token]).strip().lower() for token in range(tokenizer.get_vocab_size())]
-    first = normalize_rows((teacher.encode(names) - middle) @ axes.T) * weigh_tokens(tokenizer, texts)[:, None]
+    first = normalize_rows((teacher.encode(names) - middle) @ axes.T) * rarities[:, None]
     ids = [tokenizer.encode(sentence, add_special_tokens=False).ids for sentence in sentences]
     meaning = fit_means(first, ids, (wanted - middle) @ axes.T)
-    meaning[list(tokenizer.get_added_tokens_decoder())] = 0.0
     lengths = [
         np.sqrt(np.mean([np.square(part[row].mean(axis=0)).sum() for row in ids])) for part in (meaning, spelling)
     ]
@@ -92,7 +91,10 @@ def fit_means(first: Floats, ids: Sequence[Sequence[int]], wanted: Floats, seed:
 
 
 def weigh_tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> Floats:
-    """How much each token [V] tells a page from others: 1 where it stands on a single one, near 0 where on all."""
+    """How much each token [V] tells a page from others: 1 where it stands on a single one, near 0 where on all.
+
+    Special tokens, which no text has, tell nothing: 0.
+    """
     counts: Counter[int] = Counter()
     number = 0
     for text in texts:
@@ -102,7 +104,9 @@ def weigh_tokens(tokenizer: Tokenizer, texts: Iterable[str]) -> Floats:
         math.log(max(number, 2) / max(counts[token], 1)) / math.log(max(number, 2))
         for token in range(tokenizer.get_vocab_size())
     ]
-    return np.maximum(rarities, LEAST_WEIGHT).astype(np.float32)
+    weights = np.maximum(rarities, LEAST_WEIGHT).astype(np.float32)
+    weights[list(tokenizer.get_added_tokens_decoder())] = 0.0
+    return weights
 
 
 def find_axes(centred: Floats, size: int) -> Floats:
@@ -119,13 +123,15 @@ def normalize_rows(rows: Floats) -> Floats:
     return unit
 
 
-def _spell(tokenizer: Tokenizer, texts: Iterable[str], size: int) -> Floats:
+def _name_tokens(tokenizer: Tokenizer) -> list[str]:
+    """What each token stands for, without blanks and in small letters."""
+    return [tokenizer.decode([token]).strip().lower() for token in range(tokenizer.get_vocab_size())]
+
+
+def _spell(names: Sequence[str], rarities: Floats, size: int) -> Floats:
     """Codes [V, size] of the tokens' letters, as long as the tokens are rare."""
-    names = [tokenizer.decode([token]).strip().lower() for token in range(tokenizer.get_vocab_size())]
-    codes = np.stack([code_word(name, size) for name in names]) * weigh_tokens(tokenizer, texts)[:, None]
-    codes[list(tokenizer.get_added_tokens_decoder())] = 0.0
-    spelled: Floats = codes
-    return spelled
+    codes: Floats = np.stack([code_word(name, size) for name in names]) * rarities[:, None]
+    return codes
 
 
 def _join(parts: Sequence[Floats]) -> Floats:

@@ -59,6 +59,15 @@ def test_what_is_kept_lets_a_run_go_on_as_if_it_had_not_paused(settings: RunSett
         assert torch.equal(weight, dict(cut.named_parameters())[name]), name
 
 
+def test_matrices_of_layers_alone_are_trained_too() -> None:
+    module = Small()
+    for name, weight in module.named_parameters():
+        weight.requires_grad_(name == "layers.0.weight")
+    before = module.layers[0].weight.clone()
+    learn(module, Optimizer(module, MUON), range(1))
+    assert not torch.equal(module.layers[0].weight, before)
+
+
 def test_what_cannot_be_done_is_refused() -> None:
     with pytest.raises(ConfigError, match="several ranks hold shards"):
         Optimizer(Small(), MUON, sharded=True)
