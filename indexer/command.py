@@ -34,7 +34,7 @@ def index(
         typer.Option(
             metavar="FOLDER_OR_HUB_ID",
             envvar="MOCA_MODEL",
-            help="Embed pages with this model (a new collection: moca-tiny; none: by words alone).",
+            help="Embed pages with this model; moca-tiny comes along, none is by words alone.",
         ),
     ] = None,
     mode: Annotated[

@@ -38,7 +38,7 @@ def index_documents(
 
     Unchanged files cost a stat, changed ones are replaced, missing ones leave (see `make_plan`). A document that cannot
     be read is recorded with its reason and skipped: one broken file never ends a night's work. Without an encoder a new
-    collection is a text collection (that `moca index` takes moca-tiny then is the command's choice, not the library's),
+    collection is a text collection (a default model is the command's choice, not the library's),
     and an existing one keeps its own model. Raises FingerprintError where the collection was made with other settings,
     LockedError while another process writes it.
     """
