@@ -30,7 +30,7 @@ from .mixture import Fault, Mixture, open_mixtures
 from .packing import plan_packs, price_row
 from .ranks import Ranks, shard
 from .readers import CptKey, CptReader, Size, open_cpt_rows
-from .reconstruction import CorruptedPack, Objective, Reconstruction, count_values
+from .reconstruction import ROW_SIZE, CorruptedPack, Objective, Reconstruction, count_values, normalise
 from .rows import CptRow
 from .settings import CptSettings
 from .showing import Restored, choose_rows, write_shown
@@ -38,6 +38,7 @@ from .sources import open_cpt
 from .stage import Frame, compute_half, find_start, list_layers, load_trainable, make_padding, write_model
 
 HELD_OUT_ROWS = 128
+COLOUR_ROWS = 16
 MEASURED_AHEAD = 8  # rows for each process of a crew
 
 
@@ -254,11 +255,24 @@ class CptStage:
         newest = find_newest(Path(settings.out))
         if newest is not None:
             module.load_state_dict(read_tensors(newest, "heads"), strict=False)
+        elif settings.mae_weight:
+            module.expect(find_colour(self._rows, self._reader))
         module.to(self._ranks.device).train()
         compute_half(module, settings, self._ranks)
         shard(module, list_layers(backbone), self._ranks)
         register_fsdp_forward_method(module, "restore")
         return module
+
+
+def find_colour(rows: Mixture[CptRow], reader: CptReader) -> Tensor:
+    """The mean normalised colour [3] of the pictures of a few rows, the same for all ranks; 0 where they have none."""
+    sums, number = torch.zeros(3), 0
+    for place in range(0, len(rows), max(1, len(rows) // COLOUR_ROWS)):
+        row = rows.take(place, partial(reader.corrupt, epoch=0))
+        if row is not None and len(row.sequence.patches):
+            sums += normalise(torch.from_numpy(row.sequence.patches)).view(-1, 3, ROW_SIZE // 3).mean(dim=(0, 2))
+            number += 1
+    return sums / max(number, 1)
 
 
 def read_head(checkpoint: Checkpoint, device: torch.device) -> Tensor | None:

@@ -178,7 +178,9 @@ def draw_weights(backbone: Backbone, seed: int) -> None:
 def place_embeddings(backbone: Backbone, embeddings: Floats) -> None:
     """Fill the token table [V, D]; the text layers add next to nothing at first, so that a text is the mean of its tokens.
 
-    The last number only keeps embeddings from growing long in the norm at the end, which therefore drops it.
+    The last number only keeps tokens from growing long in a norm, and every norm drops it: an empty cell of a page, which is
+    nothing but this number, is nothing to the layers. They else add one vector to all cells, mostly empty ones, with their
+    first step, and every page is the same (docs/decisions.md).
     """
     model = backbone.language_model
     with torch.no_grad():
@@ -186,5 +188,7 @@ def place_embeddings(backbone: Backbone, embeddings: Floats) -> None:
         model.norm.weight.fill_(1 / SIZE)  # so that states and tokens together give logits of a common size
         model.norm.weight[-1] = 0.0
         for name, weight in model.layers.named_parameters():
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
+            if name.endswith("layernorm.weight"):
+                weight[-1] = 0.0
+            elif name.endswith(("o_proj.weight", "down_proj.weight")):
                 weight.mul_(QUIET)  # not 0: a model whose tokens tell each other nothing is refused when it is opened

@@ -122,7 +122,12 @@ class Reconstruction(nn.Module):
         size = backbone.shape.text.hidden_size
         self.mae_proj = Linear(size, PATCHES_PER_TOKEN * ROW_SIZE)
         nn.init.normal_(self.mae_proj.weight, std=0.02)
-        nn.init.zeros_(self.mae_proj.bias)
+        self.expect(torch.zeros(3))
+
+    def expect(self, colour: Tensor) -> None:
+        """Let the decoder begin by guessing that every hidden patch has this normalised colour [3]."""
+        with torch.no_grad():
+            self.mae_proj.bias.copy_(colour.repeat_interleave(ROW_SIZE // 3).repeat(PATCHES_PER_TOKEN))
 
     def forward(self, batch: CorruptedPack) -> Losses:
         """The losses of a pack, as sums."""

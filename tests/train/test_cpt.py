@@ -13,14 +13,18 @@ import pytest
 import torch
 import yaml
 from moca_rag.train import loop, runs
+from moca_rag.train.cpt import open_stage
 from moca_rag.train.loop import TrainingError
 from moca_rag.train.ranks import Ranks
+from moca_rag.train.rows import IMAGE_SLOT
 from moca_rag.train.runs import CONFIGS, find_config, run_cpt
-from moca_rag.train.settings import RunReport
+from moca_rag.train.settings import CptSettings, RunReport, Source
+from PIL import Image
 from safetensors.torch import load_file
 
 from moca_rag.embedder import Embedder
 from moca_rag.errors import ConfigError, MocaError
+from moca_rag.pixels import PIXEL_MEAN, PIXEL_STD
 from moca_rag.progress import SilentReporter
 from moca_rag.records import Query
 
@@ -60,6 +64,20 @@ def test_a_run_leaves_a_model_that_opens_like_any_other(model: Path, cpt_rows: P
     assert not any("mae" in name for name in names)
     assert {"loss", "mlm_loss", "mae_loss", "masked_accuracy", "gradient_norm", "tokens"} <= set(log(tmp_path)[0])
     assert "held_out_loss" in report.figures
+
+
+def test_patches_are_guessed_to_have_the_pictures_colour_at_first(model: Path, tmp_path: Path) -> None:
+    """Weights would else have to tell all states how bright paper is, a vector longer than anything they know."""
+    (tmp_path / "images").mkdir()
+    for number, colour in enumerate([(255, 255, 255), (255, 155, 55)]):
+        Image.new("RGB", (56, 56), colour).save(tmp_path / "images" / f"{number}.png")
+    rows = [{"text": f"{IMAGE_SLOT} Paper {number}", "images": [f"{number}.png"]} for number in range(2)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"text": "No picture", "images": []}])))
+    table = Source(path=str(tmp_path / "rows.jsonl"))
+    stage = open_stage(CptSettings(model=str(model), data=(table,)), Ranks(0, 1, torch.device("cpu"), None))
+    first = stage.module.mae_proj.bias.view(4, 3, -1)
+    wanted = (torch.tensor([255, 205, 155]) / 255 - torch.tensor(PIXEL_MEAN)) / torch.tensor(PIXEL_STD)
+    assert torch.allclose(first, wanted[:, None].expand_as(first), atol=1e-5)
 
 
 def test_the_loss_falls(model: Path, cpt_rows: Path, tmp_path: Path) -> None:

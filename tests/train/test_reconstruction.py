@@ -180,3 +180,15 @@ def test_a_handful_of_rows_is_learnt_by_heart(folder: Path) -> None:
         totals.append(total.item())
     assert int(losses.num_right) > 0.9 * losses.num_masked
     assert totals[-1] < 0.5 * totals[0]
+
+
+def test_the_decoder_begins_with_the_colour_it_is_to_expect(folder: Path) -> None:
+    model = make(folder)
+    colour = np.array([250, 120, 30], np.uint8)
+    expected = torch.from_numpy(normalise_patches(np.repeat(colour, 196)[None]))
+    model.expect(expected.view(3, -1)[:, 0])
+    torch.nn.init.zeros_(model.mae_proj.weight)
+    (row, *_) = make_rows(folder, model)
+    with torch.no_grad():
+        pixels = model.restore(CorruptedPack.of([row])).pixels
+    assert torch.allclose(pixels.view(-1, ROW_SIZE), expected.expand(4 * len(row.hidden), -1))
