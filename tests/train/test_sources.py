@@ -14,13 +14,12 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
-from moca_rag.train.mixture import Fault, Mixture
-from moca_rag.train.rows import IMAGE_SLOT, CptRow, RowError, Side
+from moca_rag.train.rows import IMAGE_SLOT, RowError, Side
 from moca_rag.train.schemas import PAGE_TEXT
 from moca_rag.train.settings import Source
 from moca_rag.train.sources import Rows, open_cpt, open_pairs
 
-from moca_rag.errors import ConfigError, DocumentError
+from moca_rag.errors import ConfigError
 from tests.makers import make_picture
 
 PICTURE = f"{IMAGE_SLOT}\n"
@@ -273,51 +272,6 @@ def test_a_fingerprint_follows_the_content_and_neither_place_nor_time(tmp_path: 
     others.append(Source(str(path), task="t", images=archive))
     write_lines(copy, [{"text": "x"}, *rows[1:]])  # as long as before
     assert len({first, open_cpt(moved).fingerprint(), *(open_cpt(other).fingerprint() for other in others)}) == 6
-
-
-def keep(row: CptRow) -> CptRow:
-    return row
-
-
-BAD = ["{", "[1]", '{"text": 7}', '{"text": ""}', '{"text": "t", "images": ["nowhere.png"]}', "[" * 100_000]
-
-
-def test_rows_that_cannot_be_read_are_skipped_up_to_the_limit_then_named(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(['{"text": "good"}', *BAD]))
-    rows = open_cpt(Source(str(path)))
-    table = Mixture([rows], max_bad_rows=len(BAD))
-    taken = [table.take(index, keep) for index in range(len(rows))]
-    assert [row.text for row in taken if row is not None] == ["good"]
-    assert table.num_bad == len(BAD)
-    reasons = [table.attempt(index, keep) for index in range(1, len(rows))]
-    assert all(
-        isinstance(fault, Fault) and fault.reason.startswith(f"rows, row {index}: ")
-        for index, fault in enumerate(reasons, 2)
-    )
-    table = Mixture([rows], max_bad_rows=1)
-    table.take(1, keep)
-    with pytest.raises(
-        DocumentError, match=r"2 rows cannot be read, over the limit of 1 \(rows, row 2: .*row 3"
-    ) as caught:
-        table.take(2, keep)
-    assert caught.value.code == "unreadable_rows"
-
-
-def test_what_is_made_of_a_row_is_skipped_the_same_way(tmp_path: Path) -> None:
-    rows = open_cpt(Source(str(write_lines(tmp_path / "rows.jsonl", [{"text": "good"}]))))
-    table = Mixture([rows], max_bad_rows=1)
-    assert table.take(0, lambda row: len(row.text)) == 4
-    with pytest.raises(ZeroDivisionError):  # an error that is not the row's is never skipped
-        table.take(0, lambda row: 1 / 0)
-
-    def fail(_: object) -> None:
-        raise RowError("an image is broken")
-
-    assert table.attempt(0, fail) == Fault("rows, row 1: an image is broken")
-    assert table.num_bad == 0
-    assert table.take(0, fail) is None
-    assert table.num_bad == 1
 
 
 def read_all(rows: Rows[Any], numbers: list[int], queue: Any) -> None:
