@@ -4,7 +4,6 @@ moca train cpt CONFIG [key=value ...]
 torchrun --nproc-per-node 8 -m moca_rag.train.cpt CONFIG [key=value ...]
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -268,7 +267,7 @@ class CptStage:
 def find_colour(rows: Mixture[CptRow], reader: CptReader) -> Tensor:
     """The mean normalised colour [3] of the pictures of a few rows, the same for all ranks; 0 where they have none."""
     sums, number = torch.zeros(3), 0
-    for place in range(0, len(rows), math.ceil(len(rows) / COLOUR_ROWS)):
+    for place in range(0, len(rows), max(1, len(rows) // COLOUR_ROWS)):
         row = rows.take(place, partial(reader.corrupt, epoch=0))
         if row is not None and len(row.sequence.patches):
             sums += normalise(torch.from_numpy(row.sequence.patches)).view(-1, 3, ROW_SIZE // 3).mean(dim=(0, 2))
