@@ -16,7 +16,7 @@ import numpy as np
 from moca_rag.train.packing import plan_packs, price_row
 
 from moca_rag.costs import count_flops, count_image_flops, count_text_flops
-from moca_rag.pixels import MERGE_SIDE, PATCH_SIDE, image_size
+from moca_rag.pixels import MERGE_SIDE, PATCH_SIDE, Grid, image_size
 from moca_rag.records import PixelBudget
 from moca_rag.shapes import ModelShape, TextShape, VisionShape, VisionTokens
 
@@ -42,7 +42,7 @@ class Row:
     """
 
     length: int
-    grids: tuple[tuple[int, int], ...]
+    grids: tuple[Grid, ...]
     cost: float
     guess: float
 
@@ -93,7 +93,7 @@ def make_row(num_words: int, stored: Sequence[tuple[int, int]]) -> Row:
         rows, columns = (side // BLOCK for side in image_size(width, height, PixelBudget()))
         if rows * columns + 2 <= room:
             room -= rows * columns + 2
-            grids.append((rows * MERGE_SIDE, columns * MERGE_SIDE))
+            grids.append(Grid(rows * MERGE_SIDE, columns * MERGE_SIDE))
     length = MAX_TOKENS - room + min(room, num_words)
     return Row(length, tuple(grids), price_row(SHAPE, length, grids), min(guess, MAX_TOKENS))
 
@@ -173,7 +173,7 @@ WAYS: dict[str, Callable[[Sequence[Row], int, np.random.Generator], Iterator[Pas
 
 def print_table(rows: Sequence[Row], num_ranks: int, seed: int) -> None:
     """One line a way; the costliest pass decides about memory."""
-    visual = sum(height * width // MERGE_SIDE**2 for row in rows for height, width in row.grids)
+    visual = sum(grid.num_cells for row in rows for grid in row.grids)
     tokens = sum(row.length for row in rows)
     print(f"{len(rows):,} rows, {tokens / len(rows):,.0f} tokens each, {visual / tokens:.0%} visual; {num_ranks} ranks")
     print(f"{'':<40} useful/critical  padding  waiting  passes  mean cost  costliest")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from moca_rag.train.corruption import PATCHES_PER_TOKEN, CorruptedRow
+from moca_rag.train.corruption import CorruptedRow
 from moca_rag.train.optimizer import Optimizer
 from moca_rag.train.reconstruction import ROW_SIZE, Objective, count_values
 from moca_rag.train.settings import RunSettings
@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from moca_rag.backbone import Backbone
-from moca_rag.pixels import normalise_patches
+from moca_rag.pixels import PATCHES_PER_TOKEN, normalise_patches
 
 NO_TARGET = -100
 
@@ -54,7 +54,7 @@ class PaddedBatch:
             targets=pad_sequence(targets, batch_first=True, padding_value=NO_TARGET),
             noised=noised.view_as(clean),
             clean=clean,
-            grids=torch.tensor([[1, *grid] for row in rows for grid in row.sequence.grids]),
+            grids=torch.tensor([[1, grid.height, grid.width] for row in rows for grid in row.sequence.grids]),
             hidden=torch.from_numpy(hidden),
         )
 

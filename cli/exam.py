@@ -22,6 +22,10 @@ def exam(
         ExamSettings().min_words
     ),
     scans: Annotated[bool, typer.Option("--scans", help="Make every page look scanned.")] = False,
+    searchable: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="So many of the pages are PDFs with a text layer; the others pictures."),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed draws and sets other pages.")] = 0,
     as_json: JsonOption = False,
 ) -> ExamReport:
@@ -33,11 +37,12 @@ def exam(
     Examples:
       moca data exam texts.jsonl.gz fonts exam --pages 5 --min-words 20
       moca data exam texts.jsonl.gz fonts scans --pages 5 --min-words 20 --scans --json
+      moca data exam texts.jsonl.gz fonts mixed --pages 5 --min-words 20 --searchable 0.5
     """
     ctx.obj.as_json = as_json
     from moca_rag.train.exam import write_exam  # loads Pillow
 
-    settings = ExamSettings(pages=pages, min_words=min_words, scans=scans, seed=seed)
+    settings = ExamSettings(pages=pages, min_words=min_words, scans=scans, searchable=searchable, seed=seed)
     return write_exam(documents, fonts, out, settings, ctx.obj)
 
 

@@ -51,6 +51,9 @@ class ModelSettings:
     `mask_token_id` is the token of masked language modelling; None means the tokenizer's own `<|mask|>`.
     `max_tokens` is the length of the longest sequence that is encoded, image and text together. A `causal` model was
     left as vision-language models are: a token sees what stands before it, and the last one is the embedding.
+    `drop_blank` leaves out the visual tokens of cells that are of one even colour, over half of many pages.
+    `vision_weight` is that of the ranking by look among three, and a page without words counts `wordless_weight` of what
+    its look says: less than the defaults for a model that sees little.
     """
 
     page_prompt: str = PAGE_PROMPT
@@ -60,6 +63,9 @@ class ModelSettings:
     mask_token_id: int | None = None
     max_tokens: int = 2048
     causal: bool = False
+    drop_blank: bool = False
+    vision_weight: float = 0.3
+    wordless_weight: float = 1.0
 
 
 def read_card(model: str | Path, pixels: PixelBudget | None = None, dimension: int | None = None) -> ModelCard:
@@ -89,6 +95,8 @@ def make_card(checkpoint: Checkpoint, pixels: PixelBudget | None = None, dimensi
         page_prompt=settings.page_prompt,
         query_prompt=settings.query_prompt,
         pixels=budget,
+        vision_weight=settings.vision_weight,
+        wordless_weight=settings.wordless_weight,
     )
 
 
@@ -234,6 +242,11 @@ def read_settings(checkpoint: Checkpoint) -> ModelSettings:
         raise ModelError(f"{path}: min_pixels {settings.min_pixels} and max_pixels {settings.max_pixels} are no range")
     if settings.mask_token_id is not None and settings.mask_token_id < 0:
         raise ModelError(f"{path}: mask_token_id {settings.mask_token_id} is no token")
+    if not (0 < settings.vision_weight < 1 and 0 <= settings.wordless_weight <= 1):
+        raise ModelError(
+            f"{path}: vision_weight {settings.vision_weight} and wordless_weight {settings.wordless_weight} are no shares: "
+            "give them between 0 and 1"
+        )
     if settings.max_tokens < MIN_TOKENS:
         raise ModelError(f"{path}: max_tokens {settings.max_tokens} is too short for a page: give {MIN_TOKENS} or more")
     return settings

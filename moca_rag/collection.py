@@ -141,7 +141,7 @@ class Collection:
 
         `mode` is the collection's own if not named. `where` picks by tags and metadata, `within` by a glob over document
         names or a folder; filters are exact: `top_k` hits come back wherever that many pages match. `weights` of the
-        rankings vision, passages and text take the place of ours. Raises ConfigError on a question or filter that cannot
+        rankings vision, passages and text take the place of the model's. Raises ConfigError on a question or filter that cannot
         be used.
         """
         request = Request(Query(query, image), top_k, mode or self.fingerprint.mode, where, within)
@@ -158,7 +158,7 @@ class Collection:
     def _find_hits(self, request: Request, embedding: Floats | None, weights: Mapping[str, float] | None) -> list[Hit]:
         with reported(self.catalog.path), self.snapshot():
             stores = {} if embedding is None else self.stores()
-            return find_hits(self.catalog, request, stores, embedding, weights)
+            return find_hits(self.catalog, request, stores, embedding, self.fingerprint.model, weights)
 
     def explain(
         self, query: str, page_id: str, *, image: Pixels | None = None, passwords: Sequence[str] = ()

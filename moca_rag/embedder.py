@@ -53,7 +53,10 @@ class Embedder:
             checkpoint, place, dtype or (torch.bfloat16 if place.type == "cuda" else torch.float32)
         )
         check_tokenizer(tokenizer, backbone.shape.tokens, backbone.shape.text.vocab_size)
-        builder = SequenceBuilder(tokenizer, backbone.shape.tokens, card.pixels, read_settings(checkpoint).max_tokens)
+        settings = read_settings(checkpoint)
+        builder = SequenceBuilder(
+            tokenizer, backbone.shape.tokens, card.pixels, settings.max_tokens, drop_blank=settings.drop_blank
+        )
         builder.check_room(_page_text(card))
         return cls(Feed(backbone, card.dimension, token_budget), builder, card)
 

@@ -69,11 +69,15 @@ def export_model(
 
     The format `moca` is for us: config, tokenizer, weights and `moca.json`, nothing else, as moca-tiny comes along.
     The folder is written beside `out`, proven there (see `try_folder`) and then put in place, so that nothing half-made
-    stands under its name. Raises ConfigError where `out` is taken, ModelError on a model that cannot be read, or whose
-    export gives other embeddings than it.
+    stands under its name. Raises ConfigError where `out` is taken or the format cannot say what the model does, and
+    ModelError on a model that cannot be read, or whose export gives other embeddings than it.
     """
     out = _check_place(Path(out))
     checkpoint = find_checkpoint(model)
+    if format != "moca" and read_settings(checkpoint).drop_blank:
+        raise ConfigError(
+            f"{checkpoint.name} leaves out the blank cells of a page, as no other library does: write it as --format moca"
+        )
     expected = embed_here(model) if check and has_reader(format) else None
     fresh = out.with_name(f".{out.name}.{os.getpid()}")
     try:

@@ -11,10 +11,10 @@ from .backbone import Backbone
 from .errors import ModelError
 from .inputs import Pack, TokenSequence
 from .memory import keep_memory
+from .pixels import PATCHES_PER_TOKEN
 from .pooling import pool, weighted_pool
 from .records import Floats
 from .shapes import ModelShape
-from .vision import PATCHES_PER_TOKEN
 
 # A GPU is busy from about sixteen pages on; a CPU is fastest page by page, out of its cache (benchmarks/encode.py).
 CUDA_TOKENS = 16_384

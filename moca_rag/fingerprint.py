@@ -13,6 +13,7 @@ from .terms import VERSION as TERMS_VERSION
 
 FILE_NAME = "collection.toml"
 FORMAT = 1
+OF_SEARCH = ("model.vision_weight", "model.wordless_weight")  # which decide nothing that lies in a collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Fingerprint:
         values["renderer.version"] = ".".join(str(values["renderer.version"]).split(".")[:2])
         # the same weights from another folder are the same model; without one there is no choice about passages
         values.pop("passages" if self.model is None else "model.name")
-        return values
+        return {key: value for key, value in values.items() if key not in OF_SEARCH}
 
 
 def _show(value: Any) -> str:

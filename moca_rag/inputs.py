@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from .errors import ConfigError, ModelError, one_line
-from .pixels import MERGE_SIDE, PATCH_SIDE, fit_image, patchify
+from .pixels import MERGE_SIDE, PATCH_SIDE, PATCHES_PER_TOKEN, Grid, find_ink, fit_image, patchify
 from .records import Floats, Ids, PixelBudget, Pixels
 from .shapes import VisionTokens
 
@@ -23,14 +23,14 @@ logger = logging.getLogger(__name__)
 class TokenSequence:
     """One sequence of an encoder: token ids [L], positions [3, L], and the patch rows [P, 588] of its images.
 
-    `grids` holds each image's size in patches, (height, width), in order. `weights` [R, L] ask for R embeddings, each
+    `grids` holds each image's size in patches, and which of its cells are read, in order. `weights` [R, L] ask for R embeddings, each
     a weighted mean over the tokens, instead of their one mean.
     """
 
     ids: Ids
     positions: Ids
     patches: Pixels
-    grids: tuple[tuple[int, int], ...]
+    grids: tuple[Grid, ...]
     weights: Floats | None = None
 
 
@@ -41,7 +41,7 @@ class Pack:
     ids: Ids
     positions: Ids
     patches: Pixels
-    grids: tuple[tuple[int, int], ...]
+    grids: tuple[Grid, ...]
     lengths: tuple[int, ...]
 
     @classmethod
@@ -66,15 +66,20 @@ class SequenceBuilder:
         budget: PixelBudget,
         max_tokens: int,
         *,
+        drop_blank: bool = False,
         tells: bool = True,
     ) -> None:
-        """`tells`: whether the log says that a text was cut, as it should to a person who asks."""
+        """`drop_blank`: whether the cells of an image that hold one even colour are left out.
+
+        `tells`: whether the log says that a text was cut, as it should to a person who asks.
+        """
         self.tokens = tokens
         self._tokenizer = tokenizer
         # A person's text is text: a literal "<|image_pad|>" in it must not become an image slot.
         self._tokenizer.encode_special_tokens = True
         self._budget = budget
         self._max_tokens = max_tokens
+        self._drop_blank = drop_blank
         self._tells = tells
 
     def check_room(self, text: str) -> None:
@@ -92,8 +97,9 @@ class SequenceBuilder:
 
         Over the model's limit a text is cut on the right, and the log says so; an image never is: raises ConfigError.
         """
-        images = [fit_image(part, self._budget) for part in parts if not isinstance(part, str)]
-        frames = [self._frame(_image_tokens(image)) for image in images]
+        images = [self._cover(fit_image(part, self._budget)) for part in parts if not isinstance(part, str)]
+        grids = tuple(grid for grid, _ in images)
+        frames = [self._frame(grid.num_cells) for grid in grids]
         room = self._max_tokens - sum(map(len, frames))
         if room < 0:
             raise ConfigError(
@@ -109,13 +115,22 @@ class SequenceBuilder:
             else:
                 ids.append(next(pending))
         joined = np.concatenate(ids)
-        grids = tuple((image.shape[0] // PATCH_SIDE, image.shape[1] // PATCH_SIDE) for image in images)
         return TokenSequence(
             ids=joined,
             positions=rope_positions(joined == self.tokens.pad, grids),
-            patches=np.concatenate([np.zeros((0, 3 * PATCH_SIDE**2), np.uint8), *map(patchify, images)]),
+            patches=np.concatenate([np.zeros((0, 3 * PATCH_SIDE**2), np.uint8), *(patches for _, patches in images)]),
             grids=grids,
         )
+
+    def _cover(self, image: Pixels) -> tuple[Grid, Pixels]:
+        """An image's grid and the patch rows that are read."""
+        patches = patchify(image)
+        grid = Grid(image.shape[0] // PATCH_SIDE, image.shape[1] // PATCH_SIDE)
+        if not self._drop_blank:
+            return grid, patches
+        cells = find_ink(patches)
+        kept = patches.reshape(grid.num_cells, PATCHES_PER_TOKEN, -1)[cells].reshape(PATCHES_PER_TOKEN * len(cells), -1)
+        return replace(grid, cells=tuple(cells.tolist())), kept
 
     def _cut(self, ids: Ids, room: int) -> Ids:
         if len(ids) > room and self._tells:
@@ -136,30 +151,25 @@ class SequenceBuilder:
         return frame
 
 
-def _image_tokens(image: Pixels) -> int:
-    return int(image.shape[0] // BLOCK) * int(image.shape[1] // BLOCK)
-
-
-def rope_positions(is_image: np.ndarray[tuple[int], np.dtype[np.bool_]], grids: Sequence[tuple[int, int]]) -> Ids:
+def rope_positions(is_image: np.ndarray[tuple[int], np.dtype[np.bool_]], grids: Sequence[Grid]) -> Ids:
     """Positions [3, L] (time, row, column) of a sequence whose image tokens are marked (Qwen2-VL, section 2.1).
 
     A text token counts on in all three; an image's tokens share one time, and what follows it goes on after
     the larger side of its merged grid.
 
-    >>> rope_positions(np.array([False, True, True, False]), [(2, 4)]).tolist()
+    >>> rope_positions(np.array([False, True, True, False]), [Grid(2, 4)]).tolist()
     [[0, 1, 1, 3], [0, 1, 1, 3], [0, 1, 2, 3]]
     """
     positions = np.empty((3, len(is_image)), np.int64)
     place, following = 0, 0
-    for height, width in grids:
-        rows, columns = height // MERGE_SIDE, width // MERGE_SIDE
+    for grid in grids:
         first = place + int(np.argmax(is_image[place:]))
         positions[:, place:first] = following + np.arange(first - place)
         following += first - place
-        place = first + rows * columns
-        cells = np.indices((1, rows, columns)).reshape(3, -1)
-        positions[:, first:place] = following + cells
-        following += max(rows, columns)
+        place = first + grid.num_cells
+        downs, rights = np.divmod(grid.places, grid.columns)
+        positions[:, first:place] = following + np.stack([np.zeros_like(downs), downs, rights])
+        following += max(grid.rows, grid.columns)
     positions[:, place:] = following + np.arange(len(is_image) - place)
     return positions
 

@@ -265,6 +265,7 @@ def _rank(collection: Collection, one: Asked, mode: Mode, vectors: Mapping[str, 
     request = Request(Query(one.query.text), DEPTH, mode, within=within)
     embedding = None if mode == "text" else vectors[one.query.text]
     stores = {} if mode == "text" else collection.stores()
-    hits = find_hits(collection.catalog, check_request(request, collection.fingerprint), stores, embedding)
+    asked, model = check_request(request, collection.fingerprint), collection.fingerprint.model
+    hits = find_hits(collection.catalog, asked, stores, embedding, model)
     scores = {make_key(f"{hit.document}#{hit.page}"): float(np.float32(hit.score)) for hit in hits}
     return first_pages(scores, DEPTH)

@@ -1,15 +1,18 @@
 """At which size a page is drawn, and how its pixels become the patch rows that a Qwen2.5-VL vision tower reads."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from .errors import ConfigError
-from .records import Floats, PixelBudget, Pixels
+from .records import Floats, Ids, PixelBudget, Pixels
 
 PATCH_SIDE = 14
 MERGE_SIDE = 2
+PATCHES_PER_TOKEN = MERGE_SIDE * MERGE_SIDE
+EVEN = 8  # of 255: as far apart as anti-aliasing and JPEG leave the pixels of empty paper
 TEMPORAL_COPIES = 2
 MAX_ASPECT_RATIO = 200
 DOTS_PER_INCH = 200
@@ -19,6 +22,47 @@ MAX_DRAWN_ASPECT = 100  # a page longer than this is squeezed: its pixels would 
 # The mean and deviation of CLIP's training images, as in Qwen2.5-VL's own image processor.
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """An image in patches, `height` x `width` of them, two by two in a cell, each cell one visual token.
+
+    `cells` are those that are read, counted row by row; None stands for all.
+    """
+
+    height: int
+    width: int
+    cells: tuple[int, ...] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Cells from top to bottom."""
+        return self.height // MERGE_SIDE
+
+    @property
+    def columns(self) -> int:
+        """Cells from left to right."""
+        return self.width // MERGE_SIDE
+
+    @property
+    def places(self) -> Ids:
+        """The cells that are read [M], in order.
+
+        >>> Grid(4, 4).places.tolist(), Grid(4, 4, (1, 2)).places.tolist()
+        ([0, 1, 2, 3], [1, 2])
+        """
+        return np.arange(self.num_cells) if self.cells is None else np.array(self.cells, np.int64)
+
+    @property
+    def num_cells(self) -> int:
+        """How many are read: the image's visual tokens."""
+        return self.rows * self.columns if self.cells is None else len(self.cells)
+
+    @property
+    def num_patches(self) -> int:
+        """How many patches that are."""
+        return PATCHES_PER_TOKEN * self.num_cells
 
 
 def smart_resize(height: int, width: int, budget: PixelBudget) -> tuple[int, int]:
@@ -98,6 +142,19 @@ def patchify(image: Pixels) -> Pixels:
     cells = image.reshape(rows, MERGE_SIDE, PATCH_SIDE, columns, MERGE_SIDE, PATCH_SIDE, 3)
     cells = cells.transpose(0, 3, 1, 4, 6, 2, 5)
     return np.ascontiguousarray(cells).reshape(-1, 3 * PATCH_SIDE * PATCH_SIDE)
+
+
+def find_ink(patches: Pixels) -> Ids:
+    """The cells [M] of patch rows [P, 588] that are not of one even colour; the first, where all of them are.
+
+    >>> page = np.full((28, 84, 3), 255, np.uint8)
+    >>> page[10:12, 40:42] = 0
+    >>> find_ink(patchify(page)).tolist()
+    [1]
+    """
+    cells = patches.reshape(-1, PATCHES_PER_TOKEN, 3, PATCH_SIDE**2)
+    uneven = cells.max(axis=(1, 3)) - cells.min(axis=(1, 3)) > EVEN
+    return np.flatnonzero(uneven.any(axis=1)) if uneven.any() else np.zeros(1, np.int64)
 
 
 def normalise_patches(patches: Pixels) -> Floats:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .attention import count_calls
 from .errors import ModelError, one_line
 from .inputs import Pack, TokenSequence, rope_positions
-from .pixels import MERGE_SIDE, PATCH_SIDE
+from .pixels import MERGE_SIDE, PATCH_SIDE, Grid
 from .pooling import mean_pool
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def _text(ids: Any) -> TokenSequence:
 def _pictures(backbone: "Backbone", words: Any) -> list[TokenSequence]:
     """Two images of 1 x 5 tokens: two windows, few tokens, little time."""
     tokens, generator = backbone.shape.tokens, np.random.default_rng(0)
-    grid = (MERGE_SIDE, 5 * MERGE_SIDE)
+    grid = Grid(MERGE_SIDE, 5 * MERGE_SIDE)
     ids = np.array([tokens.start, *[tokens.pad] * 5, tokens.end, *words], np.int64)
-    shape = (grid[0] * grid[1], 3 * PATCH_SIDE**2)
+    shape = (grid.num_patches, 3 * PATCH_SIDE**2)
     patches = [generator.integers(0, 256, shape, dtype=np.uint8) for _ in range(2)]
     return [TokenSequence(ids, rope_positions(ids == tokens.pad, [grid]), rows, (grid,)) for rows in patches]
 

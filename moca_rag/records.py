@@ -132,7 +132,10 @@ class PixelBudget:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What decides an embedding, so that embeddings of two models are never mixed in one collection."""
+    """What decides an embedding, so that embeddings of two models are never mixed in one collection.
+
+    The two weights decide none: they say how far the model's vision counts beside words (see `fusion`).
+    """
 
     name: str
     revision: str
@@ -141,6 +144,8 @@ class ModelCard:
     page_prompt: str
     query_prompt: str
     pixels: PixelBudget
+    vision_weight: float = 0.3
+    wordless_weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

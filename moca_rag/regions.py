@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .errors import ConfigError
-from .pixels import MERGE_SIDE
+from .pixels import Grid
 from .records import Box, Explanation, Floats
 
 
@@ -22,25 +22,22 @@ def make_grid(rows: int, columns: int) -> list[Box]:
     ]
 
 
-def weigh_regions(
-    is_image: np.ndarray[tuple[int], np.dtype[np.bool_]], grid: tuple[int, int], boxes: Sequence[Box]
-) -> Floats:
-    """Pooling weights [R, L] of boxes on a page whose visual tokens are marked in `is_image` [L]; `grid` is in patches.
+def weigh_regions(is_image: np.ndarray[tuple[int], np.dtype[np.bool_]], grid: Grid, boxes: Sequence[Box]) -> Floats:
+    """Pooling weights [R, L] of boxes on a page whose visual tokens are marked in `is_image` [L].
 
     A visual token weighs as much of it as the box covers; the prompt and the frame weigh the box's share of the page.
     So the whole page is one region equal to the page, and the parts of any partition add up to it. Raises ConfigError
     on a box without area.
     """
-    rows, columns = grid[0] // MERGE_SIDE, grid[1] // MERGE_SIDE
     weights = np.empty((len(boxes), len(is_image)), np.float32)
     for place, box in enumerate(boxes):
-        cover = np.outer(_overlaps(box.y0, box.y1, rows), _overlaps(box.x0, box.x1, columns))
+        cover = np.outer(_overlaps(box.y0, box.y1, grid.rows), _overlaps(box.x0, box.x1, grid.columns))
         if not cover.any():
             raise ConfigError(
                 f"{box} covers nothing of a page: give shares of its width and height, x0 < x1 and y0 < y1"
             )
         weights[place] = cover.mean()
-        weights[place, is_image] = cover.ravel()
+        weights[place, is_image] = cover.ravel()[grid.places]
     return weights
 
 
@@ -52,7 +49,7 @@ def _overlaps(start: float, end: float, count: int) -> Floats:
 
 
 def split_score(
-    query: Floats, states: Floats, is_image: np.ndarray[tuple[int], np.dtype[np.bool_]], grid: tuple[int, int]
+    query: Floats, states: Floats, is_image: np.ndarray[tuple[int], np.dtype[np.bool_]], grid: Grid
 ) -> Explanation:
     """The cosine of a query [D] and a page, split exactly over the page's token states [L, D].
 
@@ -61,8 +58,10 @@ def split_score(
     """
     exact = states.astype(np.float64)
     shares = exact @ query.astype(np.float64) / np.linalg.norm(exact.sum(axis=0))
+    spread = np.zeros(grid.rows * grid.columns, np.float32)
+    spread[grid.places] = shares[is_image]
     return Explanation(
         score=float(shares.sum()),
-        shares=shares[is_image].reshape(grid[0] // MERGE_SIDE, grid[1] // MERGE_SIDE).astype(np.float32),
+        shares=spread.reshape(grid.rows, grid.columns),
         remainder=float(shares[~is_image].sum()),
     )

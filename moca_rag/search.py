@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from .catalog import Catalog, FileRow
 from .errors import ConfigError
 from .fingerprint import Fingerprint
-from .fusion import DEPTH, fuse
+from .fusion import DEPTH, fuse, weigh_rankings
 from .ranking import allowed_files, find_marks, rank_text, text_pages
-from .records import Floats, Hit, Mode, Query
+from .records import Floats, Hit, Mode, ModelCard, Query
 from .snippets import cut_snippet, match_boxes
 from .stores import LocalStore, StorePart
 from .terms import match_expression, sign_pairs
@@ -76,12 +76,13 @@ def find_hits(
     request: Request,
     stores: Mapping[str, LocalStore | StorePart],
     embedding: Floats | None,
+    model: ModelCard | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> list[Hit]:
     """The best pages for a checked request.
 
     `stores` rank the vectors, by ranking: `vision` and, where the collection has them, `passages`. `embedding` [D] is
-    needed by all modes but text; see `fuse` for the weights.
+    needed by all modes but text. What the collection's `model` says of its weights holds where none are given.
     """
     allowed = allowed_files(catalog, request.where or {}, request.within)
     depth = max(DEPTH, request.top_k)
@@ -91,13 +92,17 @@ def find_hits(
             rankings[name] = rank_vectors(catalog, stores[name], embedding, depth, allowed, SPREAD[name])
     if request.expression is not None:
         rankings["text"] = rank_text(catalog, request.expression, depth, None if allowed is None else list(allowed))
-    shares = _shares(catalog, rankings, weights, depth)
+    shares = _shares(catalog, rankings, model, weights, depth)
     best = sorted(shares, key=lambda page_id: (-sum(shares[page_id].values()), page_id))[: request.top_k]
     return _describe(catalog, request, best, shares, allowed)
 
 
 def _shares(
-    catalog: Catalog, rankings: Mapping[str, Mapping[int, float]], weights: Mapping[str, float] | None, depth: int
+    catalog: Catalog,
+    rankings: Mapping[str, Mapping[int, float]],
+    model: ModelCard | None,
+    weights: Mapping[str, float] | None,
+    depth: int,
 ) -> dict[int, dict[str, float]]:
     """What each ranking gives to each page: its own score where it ranks alone, else its share of the fused score."""
     if len(rankings) == 1:
@@ -106,7 +111,10 @@ def _shares(
     found = {page_id for scores in rankings.values() for page_id in scores}
     with_text = text_pages(catalog, found)
     eligible = {"vision": found, "passages": with_text, "text": with_text}
-    return fuse(rankings, eligible, weights, depth)
+    if model is None:
+        return fuse(rankings, eligible, weights, depth=depth)
+    weights = weights or weigh_rankings(model.vision_weight, passages="passages" in rankings)
+    return fuse(rankings, eligible, weights, model.wordless_weight, depth)
 
 
 def rank_vectors(

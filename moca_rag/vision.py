@@ -9,16 +9,13 @@ from torch import Tensor, nn
 
 from .attention import Segments, attend
 from .layers import GatedMLP, RMSNorm, make_rotation, rotate
-from .pixels import MERGE_SIDE, PATCH_SIDE, PIXEL_MEAN, PIXEL_STD, TEMPORAL_COPIES
+from .pixels import MERGE_SIDE, PATCH_SIDE, PATCHES_PER_TOKEN, PIXEL_MEAN, PIXEL_STD, TEMPORAL_COPIES, Grid
 from .products import Linear, linear
 from .records import Ids
 from .shapes import VisionShape
 
-PATCHES_PER_TOKEN = MERGE_SIDE * MERGE_SIDE
 NORM_EPS = 1e-6  # fixed in Qwen2.5-VL; its config has no entry for it
 CACHED_GRIDS = 64  # about 1 MB each for a page; a corpus has few page sizes
-
-Grid = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,33 +32,32 @@ class GridPlan:
     images: tuple[int, ...]
 
 
-def order_windows(rows: int, columns: int, side: int) -> tuple[Ids, tuple[int, ...]]:
-    """Merged tokens [M] of a grid, window after window, and each window's number of tokens.
+def order_windows(grid: Grid, side: int) -> tuple[Ids, tuple[int, ...]]:
+    """The cells of a grid that are read [M], by their rank, window after window, and how many each window has.
 
-    Windows are `side` x `side`, smaller at the right and bottom edge. Equal sizes stand together, the largest first:
-    windows do not see each other, so their order is free, and equal ones go through attention in one call.
+    Windows are `side` x `side`, smaller at the right and bottom edge and where cells are left out. Equal sizes stand
+    together, the largest first: windows do not see each other, so their order is free, and equal ones go through
+    attention in one call.
 
-    >>> order, sizes = order_windows(2, 3, 2)
+    >>> order, sizes = order_windows(Grid(4, 6), 2)
     >>> order.tolist(), sizes
     ([0, 1, 3, 4, 2, 5], (4, 2))
     """
-    cells = np.arange(rows * columns).reshape(rows, columns)
-    windows = [
-        cells[top : top + side, left : left + side].ravel()
-        for top in range(0, rows, side)
-        for left in range(0, columns, side)
-    ]
-    windows.sort(key=len, reverse=True)
-    return np.concatenate(windows), tuple(map(len, windows))
+    downs, rights = np.divmod(grid.places, grid.columns)
+    _, window, sizes = np.unique(downs // side * grid.columns + rights // side, return_inverse=True, return_counts=True)
+    order = np.lexsort((window, -sizes[window]))
+    return order, tuple(sorted(sizes.tolist(), reverse=True))
 
 
-@lru_cache(CACHED_GRIDS)
-@torch.inference_mode(False)  # what is kept must serve training as well: inference tensors know no gradients
 def plan_grid(shape: VisionShape, grid: Grid, device: torch.device) -> GridPlan:
-    """The walk over one image of `grid` patches (height, width); made once for each size of image."""
-    rows, columns = grid[0] // MERGE_SIDE, grid[1] // MERGE_SIDE
-    order, sizes = order_windows(rows, columns, shape.window_side)
-    tops, lefts = np.divmod(order, columns)
+    """The walk over one image; made once for each size of images that are read whole."""
+    return _plan_whole(shape, grid, device) if grid.cells is None else _plan(shape, grid, device)
+
+
+@torch.inference_mode(False)  # what is kept must serve training as well: inference tensors know no gradients
+def _plan(shape: VisionShape, grid: Grid, device: torch.device) -> GridPlan:
+    order, sizes = order_windows(grid, shape.window_side)
+    tops, lefts = np.divmod(grid.places[order], grid.columns)
     downs, rights = np.divmod(np.arange(PATCHES_PER_TOKEN), MERGE_SIDE)
     places = [
         (MERGE_SIDE * tops[:, None] + downs).ravel(),
@@ -76,8 +72,11 @@ def plan_grid(shape: VisionShape, grid: Grid, device: torch.device) -> GridPlan:
         inverse=torch.from_numpy(np.argsort(order)).to(device),
         rotation=make_rotation(angles),
         windows=tuple(PATCHES_PER_TOKEN * size for size in sizes),
-        images=(PATCHES_PER_TOKEN * rows * columns,),
+        images=(grid.num_patches,),
     )
+
+
+_plan_whole = lru_cache(CACHED_GRIDS)(_plan)
 
 
 def plan_grids(shape: VisionShape, grids: tuple[Grid, ...], device: torch.device) -> GridPlan:
@@ -185,7 +184,7 @@ class VisionTower(nn.Module):
         self.merger = PatchMerger(shape)
 
     def forward(self, rows: Tensor, grids: tuple[Grid, ...]) -> Tensor:
-        """Visual tokens [M, out] of images whose patch rows [P, 588 or 1176] stand end to end; grids are in patches."""
+        """Visual tokens [M, out] of images whose patch rows [P, 588 or 1176] stand end to end."""
         states, plan = self._read(rows, grids)
         tokens: Tensor = self.merger(states)
         return tokens[plan.inverse]

@@ -10,10 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from moca_rag.inputs import TokenSequence
-from moca_rag.pixels import MERGE_SIDE
 from moca_rag.records import Ids
-
-PATCHES_PER_TOKEN = MERGE_SIDE * MERGE_SIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +50,8 @@ def corrupt_row(
     chosen[:1] = False
     masked = np.flatnonzero(chosen)
     hidden, start = [], 0
-    for height, width in sequence.grids:
-        count = height * width // PATCHES_PER_TOKEN
+    for grid in sequence.grids:
+        count = grid.num_cells
         hidden.append(start + np.sort(generator.permutation(count)[: round(rates.image * count)]))
         start += count
     return CorruptedRow(

@@ -59,8 +59,10 @@ class ModelEncoder:
         backbone = load_backbone(checkpoint, torch.device(device), dtype)
         tokenizer, tokens = load_tokenizer(checkpoint.file("tokenizer.json")), backbone.shape.tokens
         check_tokenizer(tokenizer, tokens, backbone.shape.text.vocab_size)
-        max_tokens = read_settings(checkpoint).max_tokens
-        self._builder = SequenceBuilder(tokenizer, tokens, card.pixels, max_tokens, tells=False)
+        settings = read_settings(checkpoint)
+        self._builder = SequenceBuilder(
+            tokenizer, tokens, card.pixels, settings.max_tokens, drop_blank=settings.drop_blank, tells=False
+        )
         self._feed = Feed(backbone, card.dimension)
 
     @classmethod

@@ -4,12 +4,13 @@ import heapq
 from collections.abc import Sequence
 
 from moca_rag.costs import count_flops
+from moca_rag.pixels import Grid
 from moca_rag.shapes import ModelShape
 
 Pack = list[int]  # rows of a batch, by their place in it
 
 
-def price_row(shape: ModelShape, length: int, grids: Sequence[tuple[int, int]]) -> float:
+def price_row(shape: ModelShape, length: int, grids: Sequence[Grid]) -> float:
     """What a row costs, in text tokens of a short sequence."""
     return count_flops(shape, length, grids) / count_flops(shape, 1)
 

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from moca_rag.backbone import Backbone
 from moca_rag.inputs import Pack, TokenSequence
+from moca_rag.pixels import PATCHES_PER_TOKEN
 from moca_rag.products import Linear
-from moca_rag.vision import PATCHES_PER_TOKEN
 
 from .letters import ALPHABET, CODE_SIZE, Lesson, code_words
 

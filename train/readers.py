@@ -8,7 +8,7 @@ from typing import Any
 from moca_rag.checkpoint import Checkpoint, ModelSettings, read_settings, read_values
 from moca_rag.errors import ConfigError
 from moca_rag.inputs import BLOCK, SequenceBuilder, TokenSequence, load_tokenizer
-from moca_rag.pixels import PATCH_SIDE
+from moca_rag.pixels import PATCH_SIDE, Grid
 from moca_rag.records import PixelBudget
 from moca_rag.shapes import read_shape
 
@@ -30,7 +30,7 @@ class Size:
     """What a row will be as a sequence: its length, the grids of its images in patches, and what is cut off."""
 
     length: int
-    grids: tuple[tuple[int, int], ...]
+    grids: tuple[Grid, ...]
     text: str
     num_images: int
 
@@ -43,7 +43,14 @@ class Reader:
         self.pixels = PixelBudget(self.model_settings.min_pixels, self.model_settings.max_pixels)
         self.tokenizer = load_tokenizer(checkpoint.file("tokenizer.json"))
         self.shape = read_shape(checkpoint.folder / "config.json", read_values(checkpoint))
-        self.builder = SequenceBuilder(self.tokenizer, self.shape.tokens, self.pixels, settings.max_tokens, tells=False)
+        self.builder = SequenceBuilder(
+            self.tokenizer,
+            self.shape.tokens,
+            self.pixels,
+            settings.max_tokens,
+            drop_blank=self.model_settings.drop_blank,
+            tells=False,
+        )
 
 
 class CptReader(Reader):
@@ -61,7 +68,10 @@ class CptReader(Reader):
         return rows.attempt(number, self.measure if epoch is None else partial(self.corrupt, epoch=epoch))
 
     def measure(self, row: CptRow) -> Size:
-        """A row's sequence without decoding its images: cut on the right, an image that the limit cuts removed whole."""
+        """A row's sequence without decoding its images: cut on the right, an image that the limit cuts removed whole.
+
+        Blank cells count, though a model may leave them out: they are known only once an image is decoded.
+        """
         room = self._settings.max_tokens
         pieces = split_text(row.text, len(row.images))
         kept, grids = pieces[0], []
@@ -72,7 +82,7 @@ class CptReader(Reader):
             if room < 0:
                 room += height * width // BLOCK**2 + 2
                 break
-            grids.append((height // PATCH_SIDE, width // PATCH_SIDE))
+            grids.append(Grid(height // PATCH_SIDE, width // PATCH_SIDE))
             kept += IMAGE_SLOT + piece
             room -= min(room, self.builder.count(piece))
         return Size(self._settings.max_tokens - room, tuple(grids), kept, len(grids))

@@ -18,10 +18,10 @@ from moca_rag.attention import Segments
 from moca_rag.backbone import Backbone
 from moca_rag.inputs import Pack
 from moca_rag.language import rotate_positions
-from moca_rag.pixels import PATCH_SIDE, PIXEL_MEAN, PIXEL_STD, TEMPORAL_COPIES
+from moca_rag.pixels import PATCH_SIDE, PATCHES_PER_TOKEN, PIXEL_MEAN, PIXEL_STD, TEMPORAL_COPIES
 from moca_rag.products import Linear
 
-from .corruption import PATCHES_PER_TOKEN, CorruptedRow
+from .corruption import CorruptedRow
 
 ROW_SIZE = 3 * TEMPORAL_COPIES * PATCH_SIDE**2
 Noise = Literal["patch", "batch"]

@@ -181,6 +181,8 @@ class ModelPlan:
     min_pixels: int = 50_176
     max_pixels: int = 521_360
     max_tokens: int = 1536
+    drop_blank: bool = False
+    """From stage one on, cells of a page that hold one even colour are left out."""
     sentences: int = 120_000
     """From which the tokens' meanings are learnt, where there is a teacher."""
     half: bool = False
@@ -232,6 +234,8 @@ class ExamSettings:
     min_words: int = 60
     scans: bool = False
     """Whether all pages look scanned."""
+    searchable: float = 0.0
+    """The share of pages that are PDFs with their words in a text layer; the others are pictures."""
     seed: int = 0
 
 

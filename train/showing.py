@@ -11,17 +11,17 @@ from PIL import Image, ImageDraw, ImageFont
 from tokenizers import Tokenizer
 
 from moca_rag.inputs import BLOCK
-from moca_rag.pixels import MERGE_SIDE, PATCH_SIDE, PIXEL_MEAN, PIXEL_STD, TEMPORAL_COPIES
+from moca_rag.pixels import MERGE_SIDE, PATCH_SIDE, PATCHES_PER_TOKEN, PIXEL_MEAN, PIXEL_STD, TEMPORAL_COPIES, Grid
 from moca_rag.records import Floats, Ids, Pixels
 
-from .corruption import PATCHES_PER_TOKEN, CorruptedRow
+from .corruption import CorruptedRow
 from .mixture import Mixture
 from .rows import CptRow
 
 NUM_IMAGES = NUM_SENTENCES = 4
 NUM_LOOKED_AT = 64  # rows, at most, in the search for these
 SENTENCE_TOKENS = 60
-GREY = 150  # of a hidden cell
+GREY, WHITE = 150, 255  # of a hidden cell, and of one that was not read
 WIDTH, MARGIN, GAP = 1200, 30, 20
 LINE, FONT_SIZE = 30, 19
 GUESS_LINE, GUESS_SIZE = 20, 15
@@ -104,7 +104,7 @@ def view_images(row: CorruptedRow, restored: Restored) -> list[tuple[Pixels, Pix
     guessed[row.hidden] = to_pixels(restored.pixels).reshape(shape)
     views, start = [], 0
     for grid in row.sequence.grids:
-        end = start + grid[0] * grid[1] // PATCHES_PER_TOKEN
+        end = start + grid.num_cells
         if ((row.hidden >= start) & (row.hidden < end)).any():
             first, second, third = (join_patches(cells[start:end], grid) for cells in (original, grey, guessed))
             views.append((first, second, third))
@@ -120,11 +120,12 @@ def to_pixels(values: Floats) -> Pixels:
     return pixels
 
 
-def join_patches(cells: Pixels, grid: tuple[int, int]) -> Pixels:
-    """The image [H, W, 3] of the patch rows [V, 4, 588] of a grid (height, width) in patches: `patchify` undone."""
-    rows, columns = grid[0] // MERGE_SIDE, grid[1] // MERGE_SIDE
-    parts = cells.reshape(rows, columns, MERGE_SIDE, MERGE_SIDE, 3, PATCH_SIDE, PATCH_SIDE)
-    return parts.transpose(0, 2, 5, 1, 3, 6, 4).reshape(rows * BLOCK, columns * BLOCK, 3)
+def join_patches(cells: Pixels, grid: Grid) -> Pixels:
+    """The image [H, W, 3] of the patch rows [V, 4, 588] of a grid: `patchify` undone, white where no cell was read."""
+    whole = np.full((grid.rows * grid.columns, *cells.shape[1:]), WHITE, np.uint8)
+    whole[grid.places] = cells
+    parts = whole.reshape(grid.rows, grid.columns, MERGE_SIDE, MERGE_SIDE, 3, PATCH_SIDE, PATCH_SIDE)
+    return parts.transpose(0, 2, 5, 1, 3, 6, 4).reshape(grid.rows * BLOCK, grid.columns * BLOCK, 3)
 
 
 def read_sentence(row: CorruptedRow, restored: Restored, tokenizer: Tokenizer, unseen: Collection[int]) -> list[Piece]:

@@ -18,7 +18,7 @@ from moca_rag.errors import ConfigError
 from moca_rag.inputs import BLOCK, TokenSequence
 from moca_rag.loader import load_backbone
 from moca_rag.memory import keep_memory
-from moca_rag.pixels import patchify
+from moca_rag.pixels import Grid, patchify
 from moca_rag.shapes import ModelShape
 
 from .checkpoints import find_newest
@@ -108,5 +108,5 @@ def make_padding(shape: ModelShape) -> CorruptedRow:
     ids = np.array([tokens.start, tokens.pad, tokens.end], np.int64)
     patches = patchify(np.zeros((BLOCK, BLOCK, 3), np.uint8))
     none = np.zeros(0, np.int64)
-    sequence = TokenSequence(ids, np.tile(np.arange(3), (3, 1)), patches, ((2, 2),))
+    sequence = TokenSequence(ids, np.tile(np.arange(3), (3, 1)), patches, (Grid(2, 2),))
     return CorruptedRow(sequence, none, none, np.zeros(1, np.int64), 0)

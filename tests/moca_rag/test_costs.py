@@ -11,6 +11,7 @@ from moca_rag.checkpoint import find_checkpoint
 from moca_rag.costs import count_flops, count_image_flops, count_text_flops
 from moca_rag.inputs import Pack, SequenceBuilder, load_tokenizer
 from moca_rag.loader import load_backbone
+from moca_rag.pixels import Grid
 from moca_rag.records import PixelBudget
 from moca_rag.shapes import ModelShape, TextShape, VisionShape, VisionTokens
 from tests.small_model import write_small_model
@@ -27,7 +28,7 @@ SHAPES = {
         VisionTokens(1, 2, 3),
     ),
 }
-LETTER = (72, 56)
+LETTER = Grid(72, 56)
 
 
 @pytest.mark.parametrize(("name", "teraflops", "vision", "ratio"), [("3B", 11.5, 0.48, 1.91), ("7B", 19.3, 0.29, 1.39)])

@@ -327,3 +327,14 @@ def test_a_model_that_is_not_whole_is_refused_before_anything_is_written(tmp_pat
     with pytest.raises(ModelError, match=r"tokenizer\.json"):
         export_model(other, tmp_path / "out", check=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "n"]
+
+
+@pytest.mark.parametrize("format", ["sentence-transformers", "qwen"])
+def test_a_model_that_leaves_out_blank_cells_is_for_us_alone(tmp_path: Path, format: Format) -> None:
+    model = write_small_model(tmp_path / "model")
+    (model / "moca.json").write_text(json.dumps({"drop_blank": True}))
+    with pytest.raises(ConfigError, match="--format moca"):
+        export_model(model, tmp_path / "out", format=format, dtype="float32", check=False)
+    assert read_settings(
+        find_checkpoint(export_model(model, tmp_path / "out", format="moca", dtype="float32", check=False).folder)
+    ).drop_blank

@@ -11,6 +11,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from moca_rag.errors import ConfigError, ModelError
 from moca_rag.inputs import Pack, SequenceBuilder, check_tokenizer, load_tokenizer
+from moca_rag.pixels import Grid
 from moca_rag.records import PixelBudget
 from moca_rag.shapes import VisionTokens
 from tests.small_model import small_config, train_tokenizer
@@ -46,7 +47,7 @@ def test_a_page_is_its_framed_image_and_the_prompt_as_raw_text(
     sequence = builder.build([picture(2, 3), prompt])
     raw = "<|vision_start|>" + "<|image_pad|>" * 6 + "<|vision_end|>" + prompt
     assert sequence.ids.tolist() == tokenizer.encode(raw).ids
-    assert sequence.grids == ((4, 6),)
+    assert sequence.grids == (Grid(4, 6),)
     assert sequence.patches.shape == (24, 588)
     assert (sequence.ids == tokens.pad).sum() == 6
 
@@ -73,7 +74,7 @@ def test_positions_are_those_of_transformers_for_any_mix(builder: SequenceBuilde
     for parts in mixes:
         sequence = builder.build(parts)
         ids = torch.from_numpy(sequence.ids)[None]
-        grid = torch.tensor([(1, *grid) for grid in sequence.grids]) if sequence.grids else None
+        grid = torch.tensor([(1, grid.height, grid.width) for grid in sequence.grids]) if sequence.grids else None
         expected, _ = model.get_rope_index(ids, (ids == tokens.pad).int(), image_grid_thw=grid)
         assert sequence.positions.tolist() == expected[:, 0].tolist()
 
@@ -110,13 +111,31 @@ def test_a_pixel_budget_whose_largest_page_has_no_room_is_refused_with_the_one_t
         SequenceBuilder(train_tokenizer(), tokens, SMALL, num_tokens - 1).check_room(prompt)
 
 
+def test_blank_cells_are_left_out_and_the_others_stay_where_they_are(
+    builder: SequenceBuilder, tokens: VisionTokens
+) -> None:
+    sparse = SequenceBuilder(train_tokenizer(), tokens, SMALL, MAX_TOKENS, drop_blank=True)
+    page = picture(3, 4)
+    page[28:56] = 255
+    page[:, :28] = 0
+    whole, kept = builder.build(["a", page, "b", picture(1, 2)]), sparse.build(["a", page, "b", picture(1, 2)])
+    inked = [1, 2, 3, 9, 10, 11]
+    assert kept.grids == (Grid(6, 8, tuple(inked)), Grid(2, 4, (0, 1)))
+    slots = np.flatnonzero(whole.ids == tokens.pad)
+    places = np.delete(np.arange(len(whole.ids)), slots[np.setdiff1d(np.arange(12), inked)])
+    assert np.array_equal(kept.ids, whole.ids[places])
+    assert np.array_equal(kept.positions, whole.positions[:, places])
+    cells = whole.patches.reshape(-1, 4, 588)
+    assert np.array_equal(kept.patches.reshape(-1, 4, 588), cells[[*inked, 12, 13]])
+
+
 def test_a_pack_holds_its_sequences_end_to_end(builder: SequenceBuilder) -> None:
     first, second = builder.build(["one", picture(2, 2)]), builder.build([picture(1, 3), "two"])
     pack = Pack.of([first, second])
     assert pack.lengths == (len(first.ids), len(second.ids))
     assert pack.ids.tolist() == [*first.ids, *second.ids]
     assert pack.positions[:, len(first.ids) :].tolist() == second.positions.tolist()
-    assert pack.grids == ((4, 4), (2, 6))
+    assert pack.grids == (Grid(4, 4), Grid(2, 6))
     assert np.array_equal(pack.patches[16:], second.patches)
 
 

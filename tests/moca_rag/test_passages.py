@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from moca_rag.catalog import PASSAGE, PICTURE, Catalog
 from moca_rag.collection import Collection
 from moca_rag.errors import ConfigError, FingerprintError
 from moca_rag.fingerprint import read_fingerprint
-from moca_rag.fusion import PAIR_WEIGHTS, WEIGHTS
+from moca_rag.fusion import weigh_rankings
 from moca_rag.passages import MAX_PASSAGES, OVERLAP_WORDS, cut_passages, passage_key
 from moca_rag.upkeep import compact_collection, verify_collection
 from tests.fakes import COLOURS, ColourEncoder, write_pdf
@@ -109,7 +110,8 @@ def test_shares_of_three_rankings_add_up_and_a_scan_takes_part_in_one(collection
     scan, lawn = hits["shows.pdf", 2], hits["says.pdf", 2]
     assert (scan.passages, scan.text, scan.score) == (None, None, pytest.approx(1.0, abs=0.01))
     pool = hits["says.pdf", 3]
-    assert (lawn.text, pool.passages) == pytest.approx((WEIGHTS["text"], WEIGHTS["passages"]))
+    weights = weigh_rankings(passages=True)
+    assert (lawn.text, pool.passages) == pytest.approx((weights["text"], weights["passages"]))
 
 
 def test_filters_hold_for_passages(collection: Collection) -> None:
@@ -123,6 +125,19 @@ def test_a_picture_is_looked_for_in_passages_only_with_words(collection: Collect
     assert any(hit.passages for hit in collection.search("curtain", image=picture))
     with pytest.raises(ConfigError, match="a picture alone is not looked for in passages"):
         collection.search(image=picture, mode="passages")
+
+
+def test_a_model_of_a_weak_look_says_how_far_it_counts(folder: Path, tmp_path: Path) -> None:
+    weak = ColourEncoder()
+    weak.card = replace(weak.card, vision_weight=0.1, wordless_weight=0.8)
+    index_documents([folder.parent / "pdfs"], tmp_path / "weak", weak)
+    for path, order in ((folder, ["shows.pdf", "says.pdf"]), (tmp_path / "weak", ["says.pdf", "shows.pdf"])):
+        with Collection.open(
+            path, encoder=ColourEncoder()
+        ) as opened:  # which is the same model, and the weights lie here
+            hits = opened.search("scarlet curtain blue", top_k=2)
+        assert [hit.document for hit in hits] == order
+    assert [hit.score for hit in hits] == pytest.approx([0.9, 0.8], abs=1e-3)
 
 
 def test_weights_may_be_given(collection: Collection) -> None:
@@ -285,7 +300,8 @@ def test_an_old_collection_answers_as_it_did_and_is_left_as_it_is(old: Path) -> 
     with Collection.open(old, encoder=ColourEncoder()) as opened:
         hits = opened.search("green lawn")
         assert hits[0].page == 2
-        assert (hits[0].vision, hits[0].passages, hits[0].text) == (PAIR_WEIGHTS["vision"], None, PAIR_WEIGHTS["text"])
+        weights = weigh_rankings(passages=False)
+        assert (hits[0].vision, hits[0].passages, hits[0].text) == (weights["vision"], None, weights["text"])
         assert opened.catalog.count()["passages"] == 0
         with pytest.raises(ConfigError, match="--set passages=true"):
             opened.search("green", mode="passages")

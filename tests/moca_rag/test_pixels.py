@@ -5,7 +5,7 @@ import pytest
 from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as reference
 
 from moca_rag.errors import ConfigError
-from moca_rag.pixels import fit_image, normalise_patches, patchify, smart_resize
+from moca_rag.pixels import find_ink, fit_image, normalise_patches, patchify, smart_resize
 from moca_rag.records import PixelBudget
 
 BUDGET = PixelBudget()
@@ -71,3 +71,18 @@ def test_each_pixel_lands_in_its_patch_row() -> None:
     rows = patchify(image)
     assert rows.shape == (24, 588)
     assert rows[4 + 3, 2 * 196 + 3 * 14 + 5] == rows.sum() == 9
+
+
+def test_ink_is_what_differs_within_a_cell_in_any_channel() -> None:
+    image = np.full((56, 112, 3), 250, np.uint8)
+    image[:28, :28] = 20, 60, 90  # even, though not white
+    image[3, 28 + 14 + 9, 2] = 200  # one pixel of one channel
+    image[28:, 56:84] += np.random.default_rng(0).integers(
+        0, 6, (28, 28, 3), dtype=np.uint8
+    )  # what JPEG leaves on paper
+    image[28:, 84:] -= np.arange(28, dtype=np.uint8)[:, None]  # a shade that no two neighbouring pixels show
+    assert find_ink(patchify(image)).tolist() == [1, 7]
+
+
+def test_a_blank_page_keeps_a_cell_to_be_seen_by() -> None:
+    assert find_ink(patchify(np.full((56, 84, 3), 255, np.uint8))).tolist() == [0]

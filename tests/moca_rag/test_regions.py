@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from moca_rag.errors import ConfigError
+from moca_rag.pixels import Grid
 from moca_rag.pooling import mean_pool, weighted_pool
 from moca_rag.records import Box
 from moca_rag.regions import make_grid, split_score, weigh_regions
 
 IS_IMAGE = np.array([False, *[True] * 6, False, False])
-GRID = (4, 6)  # patches: 2 x 3 tokens
+GRID = Grid(4, 6)  # patches: 2 x 3 tokens
 STATES = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
 
 
@@ -47,4 +48,13 @@ def test_shares_and_remainder_are_those_of_the_mean_vector() -> None:
     assert told.score == pytest.approx(float(query @ mean) / float(np.linalg.norm(mean)), abs=1e-6)
     assert told.shares.shape == (2, 3)
     assert told.shares[0, 2] == pytest.approx(float(query @ STATES[3]) / 9 / float(np.linalg.norm(mean)), abs=1e-6)
+    assert told.shares.sum() + told.remainder == pytest.approx(told.score, abs=1e-6)
+
+
+def test_cells_that_were_left_out_weigh_nothing_and_have_no_share() -> None:
+    sparse, is_image = Grid(4, 6, (1, 5)), np.array([False, True, True, False])
+    [weights] = weigh_regions(is_image, sparse, [Box(0.5, 0, 1, 1)])
+    assert weights.tolist() == pytest.approx([0.5, 0.5, 1, 0.5])
+    told = split_score(np.array([1, 0, 0, 0, 0], np.float32), STATES[:4], is_image, sparse)
+    assert (told.shares != 0).tolist() == [[False, True, False], [False, False, True]]
     assert told.shares.sum() + told.remainder == pytest.approx(told.score, abs=1e-6)

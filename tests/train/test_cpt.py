@@ -166,11 +166,14 @@ def test_two_processes_are_one(model: Path, cpt_rows: Path, tmp_path: Path) -> N
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
-    one, two = (
-        load_file(tmp_path / name / "checkpoints" / "step-00000003" / "model.safetensors") for name in ("one", "two")
-    )
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], atol=1e-3, rtol=0)  # Adam doubles tiny differences
+    one, two = (tmp_path / name / "checkpoints" / "step-00000003" for name in ("one", "two"))
+    # The moments are sums of gradients. Weights tell less: Adam steps as far where a gradient is nothing but rounding.
+    found, expected = (load_file(folder / "training" / "moments-00001.safetensors") for folder in (two, one))
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-4 * float(expected[name].abs().max()), rtol=0)
+    found, expected = (load_file(folder / "model.safetensors") for folder in (two, one))
+    for name in expected:
+        assert (found[name] - expected[name]).abs().mean() < 1e-5  # a step is 3e-3
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_rows(

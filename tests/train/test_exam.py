@@ -14,6 +14,8 @@ from PIL import Image
 from moca_rag.errors import ConfigError
 from moca_rag.judged import read_judged
 from moca_rag.progress import SilentReporter
+from moca_rag.records import PixelBudget
+from moca_rag.render import open_document
 from tests.fonts import write_fonts
 from tests.small_documents import write_small_documents
 
@@ -36,6 +38,31 @@ def test_an_exam_is_a_judged_folder_and_the_same_seed_writes_the_same(tmp_path: 
     assert all((tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes() for path in files)
     with Image.open(next(judged.pdfs.iterdir())) as picture:
         assert picture.width % 28 == picture.height % 28 == 0
+
+
+def test_a_searchable_page_is_drawn_as_it_was_and_its_words_can_be_read(tmp_path: Path) -> None:
+    texts = write_small_documents(tmp_path / "texts.jsonl.gz")
+    (tmp_path / "fonts").mkdir()
+    write_fonts(tmp_path / "fonts")
+    for name, share in (("pictures", 0.0), ("layers", 1.0), ("mixed", 0.5), ("again", 0.5)):
+        settings = ExamSettings(pages=6, min_words=20, searchable=share)
+        write_exam(texts, tmp_path / "fonts", tmp_path / name, settings, SilentReporter())
+    budget = PixelBudget(784, 10**7)
+    for picture in (tmp_path / "pictures" / "pdfs").iterdir():
+        layer = open_document(tmp_path / "layers" / "pdfs" / f"{picture.stem}.pdf").read_page(1, budget)
+        assert np.array_equal(layer.image, open_document(picture).read_page(1, budget).image)
+        assert len(layer.words) > 20
+    pictures, layers, mixed = (read_judged(tmp_path / name) for name in ("pictures", "layers", "mixed"))
+    assert {query.text for query in pictures.queries} == {query.text for query in mixed.queries}
+    words = " ".join(word.text for word in layer.words)
+    last = f"{picture.stem}.pdf#1"
+    asked = [query for query in layers.queries if last in layers.qrels[query.query_id]]
+    assert asked and all(set(query.text.split()) <= set(words.split()) for query in asked if query.kind == "sentence")
+    for query in mixed.queries:
+        assert query.kind.split()[1] == next(iter(mixed.qrels[query.query_id])).removesuffix("#1")[-3:]
+    assert len({query.kind.split()[1] for query in mixed.queries}) == 2
+    for file in (tmp_path / "mixed" / "pdfs").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / "pdfs" / file.name).read_bytes()
 
 
 def test_what_found_no_room_on_the_picture_is_not_asked() -> None:
@@ -64,5 +91,7 @@ def test_too_few_pages_and_a_taken_folder_are_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has 6 pages of 20 words"):
         write_exam(texts, tmp_path, tmp_path / "out", ExamSettings(pages=7, min_words=20), SilentReporter())
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match=r"--searchable 1.5: give a share"):
+        write_exam(texts, tmp_path, tmp_path / "out", ExamSettings(searchable=1.5), SilentReporter())
     with pytest.raises(ConfigError, match="is there already"):
         write_exam(texts, tmp_path, tmp_path, ExamSettings(), SilentReporter())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from moca_rag.train.packing import plan_packs, price_row, share_out
 
+from moca_rag.pixels import Grid
 from moca_rag.shapes import ModelShape, TextShape, VisionShape, VisionTokens
 
 SHAPE_3B = ModelShape(
@@ -40,5 +41,5 @@ def test_ranks_finish_together() -> None:
 
 def test_a_page_costs_what_the_method_derives() -> None:
     """An image token of a page is worth 1.91 text tokens at 3B."""
-    page, text = price_row(SHAPE_3B, 1016, [(72, 56)]), price_row(SHAPE_3B, 1016, [])
+    page, text = price_row(SHAPE_3B, 1016, [Grid(72, 56)]), price_row(SHAPE_3B, 1016, [])
     assert page / text == pytest.approx(1.91, abs=0.03)

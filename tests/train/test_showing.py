@@ -12,13 +12,13 @@ import torch
 from moca_rag.train.corruption import CorruptedRow, MaskRates, corrupt_row
 from moca_rag.train.reconstruction import CorruptedPack, Objective, Reconstruction
 from moca_rag.train.rows import IMAGE_SLOT, split_parts
-from moca_rag.train.showing import GREY, Restored, read_sentence, view_images
+from moca_rag.train.showing import GREY, Restored, join_patches, read_sentence, view_images
 from PIL import Image
 
 from moca_rag.checkpoint import find_checkpoint
 from moca_rag.inputs import SequenceBuilder, load_tokenizer
 from moca_rag.loader import load_backbone
-from moca_rag.pixels import normalise_patches
+from moca_rag.pixels import Grid, normalise_patches, patchify
 from moca_rag.records import PixelBudget
 from tests.train.conftest import png
 from tests.train.test_cpt import log, run
@@ -35,6 +35,14 @@ def corrupt(model: Path, text: str, images: tuple[bytes, ...] = PICTURES) -> Cor
     sequence = builder.build(split_parts(text, images, BUDGET))
     kept = set(tokenizer.get_added_tokens_decoder())
     return corrupt_row(sequence, "a", MaskRates(), tokenizer.token_to_id("<|mask|>"), kept, 0, 0)
+
+
+def test_a_cell_that_was_not_read_is_white() -> None:
+    cells = np.arange(2 * 4 * 588, dtype=np.int64).astype(np.uint8).reshape(2, 4, 588)
+    image = join_patches(cells, Grid(4, 4, (1, 2)))
+    assert np.array_equal(patchify(image).reshape(4, 4, 588)[[1, 2]], cells)
+    assert (image[:28, :28] == 255).all()
+    assert (image[28:, 28:] == 255).all()
 
 
 def know(row: CorruptedRow) -> Restored:
