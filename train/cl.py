@@ -43,14 +43,16 @@ HELD_OUT_PAIRS = 256
 class Work:
     """This rank's part of a batch: chunks of sequences, all queries before all documents, and how they belong together.
 
-    `counts` [n] are the documents of each query, its positive first; `hashes` [m] tell equal documents.
+    `asked` [n] are the queries of each pair and `counts` [n] its documents, the positive first; `hashes` [m] tell equal
+    documents.
     """
 
     chunks: tuple[tuple[TokenSequence, ...], ...]
+    asked: Tensor
     counts: Tensor
     hashes: Tensor
     meanings: Tensor | None
-    """What a teacher makes of the same texts [n + m, E]; None without one, and where pictures are among them."""
+    """What a teacher makes of the same texts, as many as there are sequences; None without one, and where pictures are among them."""
     num_tokens: int
     flops: int
 
@@ -215,10 +217,11 @@ class ClStage:
 
     def _build(self, found: Iterable[Pair | None]) -> Work:
         pairs = [pair for pair in found if pair is not None]
-        queries, documents = [pair[0] for pair in pairs], [side for pair in pairs for side in pair[1]]
+        queries, documents = [side for pair in pairs for side in pair[0]], [side for pair in pairs for side in pair[1]]
         sequences = [*queries, *documents]
         return Work(
             chunks=tuple(cut_chunks(sequences, self._settings.chunk_tokens)),
+            asked=torch.tensor([len(pair[0]) for pair in pairs], dtype=torch.long),
             counts=torch.tensor([len(pair[1]) for pair in pairs], dtype=torch.long),
             hashes=torch.tensor([key for pair in pairs for key in pair[2]], dtype=torch.long),
             meanings=self._ask_teacher(pairs),
@@ -228,10 +231,10 @@ class ClStage:
 
     def _ask_teacher(self, pairs: Sequence[Pair]) -> Tensor | None:
         """The teacher's embeddings of all queries, then of all documents."""
-        texts = [pair[3] for pair in pairs]
-        if self._teacher is None or not all(texts):
+        if self._teacher is None or not all(pair[3] for pair in pairs):
             return None
-        every = [text[0] for text in texts] + [side for text in texts for side in text[1:]]
+        every = [text for asked, _, _, texts in pairs for text in texts[: len(asked)]]
+        every += [text for asked, _, _, texts in pairs for text in texts[len(asked) :]]
         return torch.from_numpy(
             self._teacher.encode(every) if every else np.zeros((0, self._teacher.dimension), np.float32)
         )
@@ -249,10 +252,10 @@ class ClStage:
 
     def _compare(self, embeddings: Tensor, work: Work) -> tuple[Tensor, float, int]:
         """The loss over the global batch, how many of its queries find their positive first, and how many there are."""
-        device, own = embeddings.device, len(work.counts)
+        device, own = embeddings.device, int(work.asked.sum())
         queries, documents = (gather_with_grad(part) for part in (embeddings[:own], embeddings[own:]))
-        counts, hashes = (gather_with_grad(part.to(device)) for part in (work.counts, work.hashes))
-        positives = place_positives(counts)
+        asked, counts, hashes = (gather_with_grad(part.to(device)) for part in (work.asked, work.counts, work.hashes))
+        positives = place_positives(counts).repeat_interleave(asked)
         same = mask_duplicates(hashes, positives)
         settings = self._settings
         rules = {"same": same, "negatives": settings.negatives}
@@ -268,7 +271,7 @@ class ClStage:
             )
         with torch.no_grad():
             right = accuracy(queries, documents, positives, **rules)  # type: ignore[arg-type]
-        return loss, float(right) * len(counts), len(counts)
+        return loss, float(right) * len(queries), len(queries)
 
 
 def cut_chunks(sequences: Sequence[TokenSequence], max_tokens: int) -> list[tuple[TokenSequence, ...]]:

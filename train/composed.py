@@ -40,6 +40,8 @@ class ComposedRows(Generic[Row]):
 
     def __init__(self, source: Source, stage: type[Row]) -> None:
         """Raises ConfigError where documents or fonts are none. Without a limit each page makes one row, or one a task."""
+        if source.questions < 1:
+            raise ConfigError(f"questions={source.questions}: give 1 or more")
         self.source = source
         documents, fonts = Path(source.path), Path(source.images)
         self.name = documents.name.split(".")[0]
@@ -67,11 +69,13 @@ class ComposedRows(Generic[Row]):
 
     def tasks(self) -> Iterator[str]:
         """The task of every row, in turn."""
-        return (f"composed-{KINDS[index % len(KINDS)]}" for index in range(self._size))
+        return map(self._task, range(self._size))
 
     def fingerprint(self) -> str:
         """A hash of the bytes of documents and fonts."""
-        digest = hashlib.blake2b(repr((self._size, self.source.negatives)).encode(), digest_size=16)
+        digest = hashlib.blake2b(
+            repr((self._size, self.source.negatives, self.source.questions)).encode(), digest_size=16
+        )
         for path in self._files:
             digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
         return digest.hexdigest()
@@ -97,13 +101,18 @@ class ComposedRows(Generic[Row]):
         number, place = self._places[int(rng.integers(len(self._places)))]
         text = self._documents[number][place]
         page, pixels = self._compose(text, rng)
-        kind = KINDS[index % len(KINDS)]
-        query = self._ask(kind, read_sheet("", text, page), page, rng)
+        kinds = [KINDS[number % len(KINDS)] for number in range(index, index + self.source.questions)]
+        sheet = read_sheet("", text, page)
+        query, *more = dict.fromkeys(self._ask(kind, sheet, page, rng) for kind in kinds)
         others: list[int] = [other for other in range(len(self._documents[number])) if other != place]
         chosen = rng.permutation(others)[: self.source.negatives].tolist()
         negatives = [self._compose(self._documents[number][other], rng)[1] for other in chosen]
         answer, *wrong = [Side(PAGE_TEXT, (encode_png(picture),)) for picture in (pixels, *negatives)]
-        return PairRow.of(f"composed-{kind}", Side(query), answer, wrong)
+        return PairRow.of(self._task(index), Side(query), answer, wrong, others=map(Side, more))
+
+    def _task(self, index: int) -> str:
+        """Each kind of question is a task of its own; pages that are asked for in several ways are one."""
+        return "composed" if self.source.questions > 1 else f"composed-{KINDS[index % len(KINDS)]}"
 
     def _ask(self, kind: str, sheet: Sheet, page: ComposedPage, rng: np.random.Generator) -> str:
         """What is on the picture: of the kind where there is one, else its keywords, else any of its words."""

@@ -1,7 +1,8 @@
 """Contrastive loss of a batch: a query's positive against every other document (MoCa, section 2.3, equation 3).
 
-A batch stands query by query: documents [M, D] are each query's positive followed by its hard negatives. `positives` [N]
-are the rows of the positives, ascending. Embeddings are unit vectors, and all that counts is computed in float32.
+A batch stands pair by pair: documents [M, D] are each pair's positive followed by its hard negatives. `positives` [N] are
+the rows of the queries' positives, ascending; queries of one pair have the same. Embeddings are unit vectors, and all
+that counts is computed in float32.
 """
 
 from collections.abc import Sequence
@@ -50,8 +51,8 @@ def score_documents(
     if negatives == "own":
         is_positive = torch.zeros(len(documents), dtype=torch.bool, device=positives.device)
         is_positive[positives] = True
-        owners = is_positive.cumsum(0) - 1
-        foreign = owners != torch.arange(len(queries), device=positives.device)[:, None]
+        owners = is_positive.cumsum(0)
+        foreign = owners != owners[positives, None]
         scores = scores.masked_fill(foreign & ~is_positive, -torch.inf)
     return scores if same is None else scores.masked_fill(same, -torch.inf)
 

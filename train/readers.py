@@ -21,8 +21,8 @@ from .sources import open_cpt, open_pairs
 CptKey = tuple[int, int | None]
 """A row's number, and the epoch in which it is corrupted; None measures it only."""
 
-Pair = tuple[TokenSequence, list[TokenSequence], list[int], tuple[str, ...]]
-"""A query, what answers it and then its negatives, the hashes of these, and the texts of all; () where one has a picture."""
+Pair = tuple[list[TokenSequence], list[TokenSequence], list[int], tuple[str, ...]]
+"""Queries, what answers them and then its negatives, the hashes of these, and the texts of all; () where one has a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +107,12 @@ class PairReader(Reader):
         return rows.attempt(number, self.encode)
 
     def encode(self, row: PairRow) -> Pair:
-        """The pair's sequences."""
+        """The sequences of a pair."""
         sides = [row.positive, *row.negatives[: self._num_negatives]]
-        keys, every = [side.key for side in sides], (row.asked, *sides)
+        keys, every = [side.key for side in sides], [*row.questions, *sides]
         texts = () if any(side.images for side in every) else tuple(side.text for side in every)
-        return self._encode(row.asked), [self._encode(side) for side in sides], keys, texts
+        asked, told = (list(map(self._encode, part)) for part in (row.questions, sides))
+        return asked, told, keys, texts
 
     def _encode(self, side: Side) -> TokenSequence:
         return self.builder.build(split_parts(side.text, side.images, self.pixels))

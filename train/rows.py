@@ -88,7 +88,10 @@ class CptRow:
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """A row of stage two: a query, what answers it, and what looks alike but does not; its id is a hash of all that."""
+    """A row of stage two: a query, what answers it, and what looks alike but does not; its id is a hash of all that.
+
+    The positive may answer `others` as well, which tables cannot say, and composed pages can.
+    """
 
     row_id: str
     task: str
@@ -96,26 +99,43 @@ class PairRow:
     query: Side
     positive: Side
     negatives: tuple[Side, ...]
+    others: tuple[Side, ...] = ()
 
     @classmethod
     def of(
-        cls, task: str, query: Side, positive: Side, negatives: Iterable[Side] = (), *, instruction: str = ""
+        cls,
+        task: str,
+        query: Side,
+        positive: Side,
+        negatives: Iterable[Side] = (),
+        *,
+        instruction: str = "",
+        others: Iterable[Side] = (),
     ) -> Self:
         """The row of this content. Raises RowError where query or positive is empty; an empty negative is left out."""
         if query.is_empty or positive.is_empty:
             name = "query" if query.is_empty else "positive"
             raise RowError(f"its {name} has neither text nor image", "empty")
-        negatives = tuple(side for side in negatives if not side.is_empty)
-        digest = _digest([task, instruction], [_digest([s.text], s.images) for s in (query, positive, *negatives)])
-        return cls(digest.hex(), task, instruction, query, positive, negatives)
+        negatives, others = (tuple(side for side in sides if not side.is_empty) for sides in (negatives, others))
+        sides = (query, positive, *negatives, *others)
+        digest = _digest([task, instruction], [_digest([side.text], side.images) for side in sides])
+        return cls(digest.hex(), task, instruction, query, positive, negatives, others)
 
     @property
     def asked(self) -> Side:
         """The query as an encoder reads it: the images in front, the instruction, the rest of the text."""
+        return self._instruct(self.query)
+
+    @property
+    def questions(self) -> list[Side]:
+        """All that the positive answers, as an encoder reads it."""
+        return [self.asked, *map(self._instruct, self.others)]
+
+    def _instruct(self, query: Side) -> Side:
         if not self.instruction:
-            return self.query
-        text = LEADING_SLOTS.sub(lambda slots: f"{slots[0]}{self.instruction}\n", self.query.text, count=1)
-        return Side(text.rstrip("\n"), self.query.images)
+            return query
+        text = LEADING_SLOTS.sub(lambda slots: f"{slots[0]}{self.instruction}\n", query.text, count=1)
+        return Side(text.rstrip("\n"), query.images)
 
 
 def decode_image(data: bytes, budget: PixelBudget | None = None) -> Pixels:

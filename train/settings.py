@@ -24,6 +24,8 @@ class Source:
     """Our names of columns to theirs: `query_text: question`."""
     negatives: int = 2
     """Only so many of a row's negatives, from the first."""
+    questions: int = 1
+    """How much is asked of each composed page: an encoder reads it once for all its questions."""
     images: str = ""
     """The folder, zip or tar that image paths lead into; without it `images`, `images.zip` or `images.tar` beside it."""
 

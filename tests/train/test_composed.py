@@ -1,5 +1,7 @@
 """Rows whose pages are composed when they are asked for."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,21 @@ def test_a_pair_asks_for_what_its_page_says_and_has_its_neighbours_as_negatives(
         assert row.positive.key not in {side.key for side in row.negatives}
         assert row.query.text.strip()
     assert rows[1].query.text.startswith("Chapter")
+
+
+def test_a_page_may_be_asked_for_in_several_ways(source: Source, model: Path, tmp_path: Path) -> None:
+    rows = open_pairs(replace(source, questions=4))
+    assert set(rows.tasks()) == {"composed"} == {row.task for row in rows}
+    for row, alone in zip(rows, open_pairs(source), strict=True):
+        assert 2 <= len({side.text for side in row.questions}) == len(row.questions) <= 4
+        assert (row.query, row.positive) == (alone.query, alone.positive)
+    data = f"data=[{{path: {source.path}, format: composed, images: {source.images}, limit: 6, questions: 4}}]"
+    words = [data, f"model={model}", f"out={tmp_path}", "steps=3", "batch_size=2", "num_negatives=0", "log_steps=1"]
+    run_cl("tiny-pages", words, SilentReporter(), "cpu")
+    asked = [json.loads(line)["queries"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert sum(asked) == sum(len(rows[number].questions) for number in range(6))
+    with pytest.raises(ConfigError, match="questions=0"):
+        open_pairs(replace(source, questions=0))
 
 
 def test_a_limit_makes_more_rows_than_pages(source: Source) -> None:

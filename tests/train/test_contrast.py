@@ -61,6 +61,22 @@ def test_info_nce_is_the_plain_loop(negatives: Negatives, temperature: float, de
     assert float(got) == pytest.approx(by_loop(QUERIES, DOCUMENTS, temperature, negatives, dedupe), rel=1e-5)
 
 
+@pytest.mark.parametrize("negatives", ["all", "own"])
+def test_each_query_that_a_document_answers_is_judged_as_if_it_were_the_only_one(negatives: Negatives) -> None:
+    asked, more = torch.tensor([1, 1, 3, 1]), unit(2, 7)
+    queries, positives = torch.cat([QUERIES[:3], more, QUERIES[3:]]), POSITIVES.repeat_interleave(asked)
+    same = mask_duplicates(HASHES, positives)
+    rules = {"negatives": negatives, "temperature": 0.1}
+    expected = []
+    for query, pair in zip(queries, torch.arange(4).repeat_interleave(asked).tolist(), strict=True):
+        one, own = query[None], POSITIVES[pair : pair + 1]
+        alone = score_documents(QUERIES.index_copy(0, torch.tensor([pair]), one), DOCUMENTS, POSITIVES,
+                                same=mask_duplicates(HASHES, POSITIVES), negatives=negatives)  # fmt: skip
+        expected.append(torch.nn.functional.cross_entropy(alone[pair : pair + 1] / 0.1, own))
+    found = info_nce(queries, DOCUMENTS, positives, same=same, **rules)  # type: ignore[arg-type]
+    assert float(found) == pytest.approx(float(torch.stack(expected).mean()), rel=1e-5)
+
+
 def test_the_temperature_is_the_papers_unless_given() -> None:
     assert float(info_nce(QUERIES, DOCUMENTS, POSITIVES)) == pytest.approx(
         by_loop(QUERIES, DOCUMENTS, 0.03, "all", False), rel=1e-5
