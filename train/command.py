@@ -28,7 +28,8 @@ def base(
     """Stage zero: a model out of nothing learns to read composed pages, letter by letter, then to read them on.
 
     Presets: tiny-read (crops; the vision tower alone) and tiny-base (whole pages; causal text layers as well). Documents
-    and fonts come from moca data corpus, the model from moca model new. The same command goes on from the newest checkpoint.
+    and fonts come from moca data corpus, the model from moca model new. The same command goes on from the newest checkpoint,
+    with larger steps beyond its end.
 
     \b
     Examples:
@@ -51,7 +52,8 @@ def cpt(
     """Stage one: a vision-language model learns to read in both directions, by restoring hidden text and pictures.
 
     Presets: paper-3b, paper-7b, repo-3b, tiny, and the ablations without-mlm, without-mae, causal. The same command goes on
-    from the newest checkpoint. Several GPUs: torchrun --nproc-per-node 8 -m moca_rag.train cpt CONFIG KEY=VALUE
+    from the newest checkpoint, with larger steps beyond its end.
+    Several GPUs: torchrun --nproc-per-node 8 -m moca_rag.train cpt CONFIG KEY=VALUE
 
     \b
     Examples:
@@ -74,7 +76,8 @@ def cl(
     """Stage two: pairs of query and page teach the encoder which page answers.
 
     Presets: paper, repo, tiny, and the ablations mixed-tasks, causal. The same command goes on from the newest
-    checkpoint. Several GPUs: torchrun --nproc-per-node 8 -m moca_rag.train cl CONFIG KEY=VALUE
+    checkpoint, with larger steps beyond its end.
+    Several GPUs: torchrun --nproc-per-node 8 -m moca_rag.train cl CONFIG KEY=VALUE
 
     \b
     Examples:

@@ -36,6 +36,7 @@ FREE = (
     "workers",
     "file_mb",
 )
+LONGER = ("steps", "epochs")  # which may grow: the rest of the way is then longer, and the rate falls over all of it
 Settings = TypeVar("Settings", bound=RunSettings)
 
 PACKAGES = ("moca_rag", "torch", "transformers", "numpy", "tokenizers")
@@ -106,28 +107,34 @@ def _check_out(settings: RunSettings) -> Path:
 def write_record(run: Path, settings: RunSettings, facts: Mapping[str, Any]) -> None:
     """`settings.yaml`, resolved, and `run.yaml` with versions, data and command; once for a run.
 
-    Raises ConfigError where the run was begun with other settings or data.
+    A run may be made longer; `run.yaml` then says from what on and by which command. Raises ConfigError where the run was
+    begun with other settings or data.
     """
     mine = asdict(settings)
     values = yaml.safe_load(yaml.safe_dump(_plain(mine)))
     path, record = run / "settings.yaml", run / "run.yaml"
     if path.exists() and record.exists():
         theirs = yaml.safe_load(path.read_text(encoding="utf-8"))
-        data = yaml.safe_load(record.read_text(encoding="utf-8")).get("data")
+        told = yaml.safe_load(record.read_text(encoding="utf-8"))
+        grown = {key: theirs[key] for key in LONGER if 0 < theirs.get(key, 0) < values[key]}
         usual = _plain(asdict(type(settings)()))  # of a setting that came after the run was begun
         differences = [
             f"{key}: {theirs.get(key, usual[key])} -> {value}"
             for key, value in values.items()
-            if key not in (*FREE, "data", "held_out") and theirs.get(key, usual[key]) != value
+            if key not in (*FREE, *grown, "data", "held_out") and theirs.get(key, usual[key]) != value
         ]
-        if data != facts["data"]:
+        if told.get("data") != facts["data"]:
             differences.append("the data are others")
         if differences:
             raise ConfigError(
                 f"{run} was begun with other settings ({'; '.join(differences)}): use the same, or another out=FOLDER"
             )
+        if grown:
+            told.setdefault("longer", []).append({"was": grown, "command": sys.argv})
+            _write(record, told)
+            _write(path, theirs | {key: values[key] for key in grown})
         return
-    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    _write(path, values)
     facts = {
         **facts,
         "command": sys.argv,
@@ -135,7 +142,13 @@ def write_record(run: Path, settings: RunSettings, facts: Mapping[str, Any]) -> 
         "host_ranks": os.environ.get("WORLD_SIZE", "1"),
     }
     facts["packages"] = {name: _version(name) for name in PACKAGES}
-    record.write_text(yaml.safe_dump(_plain(facts), sort_keys=False), encoding="utf-8")
+    _write(record, _plain(facts))
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    draft = path.with_suffix(".new")
+    draft.write_text(yaml.safe_dump(dict(values), sort_keys=False), encoding="utf-8")
+    os.replace(draft, path)
 
 
 def _plain(value: Any) -> Any:

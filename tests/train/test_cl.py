@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from moca_rag.train import loop
 from moca_rag.train.cl import cut_chunks
 from moca_rag.train.runs import CONFIGS, list_checkpoints, run_cl
@@ -124,6 +125,17 @@ def test_two_processes_are_one(model: Path, cl_rows: Path, tmp_path: Path) -> No
         assert two == pytest.approx(one, rel=1e-3)
     one, two = (log(tmp_path / name)[-1]["held_out_loss"] for name in ("one", "two"))
     assert two == pytest.approx(one, rel=1e-3)
+
+
+def test_a_run_may_be_made_longer_and_says_so(model: Path, cl_rows: Path, tmp_path: Path) -> None:
+    run(model, cl_rows, tmp_path / "run", "steps=2")
+    assert run(model, cl_rows, tmp_path / "run", "steps=4").steps == 4
+    assert [line["step"] for line in log(tmp_path / "run")] == [1, 2, 3, 4]
+    [longer] = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["longer"]
+    assert longer["was"] == {"steps": 2}
+    assert yaml.safe_load((tmp_path / "run" / "settings.yaml").read_text())["steps"] == 4
+    with pytest.raises(ConfigError, match="steps: 4 -> 3"):
+        run(model, cl_rows, tmp_path / "run", "steps=3")
 
 
 def test_smaller_cuts_of_the_embedding_learn_too(model: Path, cl_rows: Path, tmp_path: Path) -> None:
