@@ -11,7 +11,7 @@ from typing import Any
 from . import bundled
 from .deadline import ask_in_time
 from .errors import ConfigError, ModelError, one_line
-from .records import ModelCard, PixelBudget
+from .records import VISION_WEIGHT, ModelCard, PixelBudget
 
 PAGE_PROMPT = "Represent the given document image."
 SETTINGS_FILE = "moca.json"
@@ -64,7 +64,7 @@ class ModelSettings:
     max_tokens: int = 2048
     causal: bool = False
     drop_blank: bool = False
-    vision_weight: float = 0.3
+    vision_weight: float = VISION_WEIGHT
     wordless_weight: float = 1.0
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Hashable, Mapping, Set
 from typing import TypeVar
 
+from .records import VISION_WEIGHT
+
 Key = TypeVar("Key", bound=Hashable)
 
 DEPTH = 100  # a ranking's scores are scaled over its own best hundred
-VISION_WEIGHT = 0.3  # of a model that says nothing else
 PASSAGES_SHARE = 5 / 14  # of what vision leaves; the rest is the words'
 
 

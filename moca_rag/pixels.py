@@ -12,7 +12,7 @@ from .records import Floats, Ids, PixelBudget, Pixels
 PATCH_SIDE = 14
 MERGE_SIDE = 2
 PATCHES_PER_TOKEN = MERGE_SIDE * MERGE_SIDE
-EVEN = 8  # of 255: as far apart as anti-aliasing and JPEG leave the pixels of empty paper
+EVEN = 8  # of 255: as far apart as JPEG leaves the pixels of empty paper
 TEMPORAL_COPIES = 2
 MAX_ASPECT_RATIO = 200
 DOTS_PER_INCH = 200

@@ -130,6 +130,9 @@ class PixelBudget:
     factor: int = 28
 
 
+VISION_WEIGHT = 0.3  # among three rankings, of a model that says nothing else
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """What decides an embedding, so that embeddings of two models are never mixed in one collection.
@@ -144,7 +147,7 @@ class ModelCard:
     page_prompt: str
     query_prompt: str
     pixels: PixelBudget
-    vision_weight: float = 0.3
+    vision_weight: float = VISION_WEIGHT
     wordless_weight: float = 1.0
 
 
