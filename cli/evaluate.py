@@ -118,6 +118,9 @@ def show_folder(terminal: Terminal, judged: Judged) -> None:
     )
     made_by = f", {judgement.model}" if judgement.model else ""
     terminal.out.print(Text(f"{judgement.folder}: {', '.join(sizes)}{made_by}", style="bold"), soft_wrap=True)
+    if "hybrid" in judgement.modes:
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in judgement.weights.items() if name != "wordless")
+        terminal.say(f"hybrid: {weights}; a page without words counts {judgement.weights['wordless']:.2f}")
     _print_scope(terminal, judgement.corpus, "whole corpus")
     _print_scope(terminal, judgement.document, "within the right document")
     if judgement.corpus.kinds:
@@ -193,6 +196,7 @@ def list_values(judged: Judged) -> dict[str, Any]:
         "corpus": _list_scope(judgement.corpus),
         "document": _list_scope(judgement.document),
         "notes": judgement.notes,
+        "weights": {name: round(weight, 6) for name, weight in judgement.weights.items()},
         "report": None if judged.report is None else str(judged.report),
     }
 

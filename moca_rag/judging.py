@@ -14,7 +14,7 @@ from .catalog import FileRow
 from .collection import Collection, is_collection
 from .errors import ConfigError
 from .fingerprint import Fingerprint
-from .fusion import DEPTH
+from .fusion import DEPTH, weigh_rankings
 from .judged import JudgedFolder, JudgedQuery, list_names, make_key, read_key, write_qrels, write_run
 from .metrics import Run, check_embeddings, first_pages, load_trec, random_scores, score_run
 from .progress import Reporter
@@ -82,7 +82,13 @@ def judge_folder(
         for mode, run in scope.runs.items():
             write_run(kept / f"{scope.name}.{mode}.run", run, mode)
     model = None if encoder is None else encoder.card.name
-    return Judgement(judged.path, kept, model, counts["documents"], counts["pages"], scopes[0], scopes[1], notes)
+    weights = {} if encoder is None else _list_weights(encoder.card, passages=collection.fingerprint.passages)
+    sizes = (counts["documents"], counts["pages"])
+    return Judgement(judged.path, kept, model, *sizes, scopes[0], scopes[1], notes, weights)
+
+
+def _list_weights(card: ModelCard, *, passages: bool) -> dict[str, float]:
+    return {**weigh_rankings(card.vision_weight, passages=passages), "wordless": card.wordless_weight}
 
 
 class CheckedEncoder:

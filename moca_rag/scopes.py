@@ -87,6 +87,8 @@ class Judgement:
     corpus: Scope
     document: Scope
     notes: list[str]
+    weights: dict[str, float]
+    """What hybrid search weighs each ranking by, and `wordless` a page without words; empty without a model."""
 
     @property
     def modes(self) -> list[Mode]:

@@ -38,7 +38,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_json_that_is_promised(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["eval", "folder", str(place), "--model", "m", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == ["folder", "kept", "model", "documents", "pages", "corpus", "document", "notes", "report"]
+    assert list(found) == [
+        "folder",
+        "kept",
+        "model",
+        "documents",
+        "pages",
+        "corpus",
+        "document",
+        "notes",
+        "weights",
+        "report",
+    ]
     assert (found["documents"], found["pages"], found["report"]) == (1, 4, None)
     corpus = found["corpus"]
     assert list(corpus) == ["questions", "modes", "random", "ties", "differences", "kinds"]
@@ -47,6 +58,7 @@ def test_the_json_that_is_promised(place: Path, capsys: pytest.CaptureFixture[st
     assert corpus["random"]["recall_5"] == pytest.approx(2 / 3)
     assert {kind: part["questions"] for kind, part in corpus["kinds"].items()} == {"words": 2, "meaning": 1}
     assert len(corpus["differences"]) == 30
+    assert found["weights"] == pytest.approx({"vision": 0.3, "passages": 0.25, "text": 0.45, "wordless": 1.0})
     assert found["notes"] == ["1 right pages are not in the collection and count as missed: gone.pdf#2"]
     assert Path(found["kept"]).is_relative_to(place.parent / "cache")
     assert (Path(found["kept"]) / "corpus.hybrid.run").is_file()
@@ -61,6 +73,10 @@ def test_a_person_sees_each_mode_beside_chance(place: Path, capsys: pytest.Captu
     assert re.search(r"words +2 +0\.815", shown.out)
     assert "vision" not in shown.out
     assert "count as missed: gone.pdf#2" in shown.err
+    assert "hybrid:" not in shown.err
+    assert run(["eval", "folder", str(place), "--model", "m"]) == 0
+    told = "hybrid: vision 0.30, passages 0.25, text 0.45; a page without words counts 1.00"
+    assert told in capsys.readouterr().err
 
 
 class Outline(HTMLParser):
