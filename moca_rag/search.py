@@ -105,14 +105,12 @@ def _shares(
     depth: int,
 ) -> dict[int, dict[str, float]]:
     """What each ranking gives to each page: its own score where it ranks alone, else its share of the fused score."""
-    if len(rankings) == 1:
+    if model is None or len(rankings) == 1:  # a text collection has one ranking
         ((name, scores),) = rankings.items()
         return {page_id: {name: score} for page_id, score in scores.items()}
     found = {page_id for scores in rankings.values() for page_id in scores}
     with_text = text_pages(catalog, found)
     eligible = {"vision": found, "passages": with_text, "text": with_text}
-    if model is None:
-        return fuse(rankings, eligible, weights, depth=depth)
     weights = weights or weigh_rankings(model.vision_weight, passages="passages" in rankings)
     return fuse(rankings, eligible, weights, model.wordless_weight, depth)
 

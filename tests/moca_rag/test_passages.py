@@ -134,7 +134,7 @@ def test_a_model_of_a_weak_look_says_how_far_it_counts(folder: Path, tmp_path: P
     for path, order in ((folder, ["shows.pdf", "says.pdf"]), (tmp_path / "weak", ["says.pdf", "shows.pdf"])):
         with Collection.open(
             path, encoder=ColourEncoder()
-        ) as opened:  # which is the same model, and the weights lie here
+        ) as opened:  # the same model: the weights lie in the collection
             hits = opened.search("scarlet curtain blue", top_k=2)
         assert [hit.document for hit in hits] == order
     assert [hit.score for hit in hits] == pytest.approx([0.9, 0.8], abs=1e-3)

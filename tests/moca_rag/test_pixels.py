@@ -77,9 +77,8 @@ def test_ink_is_what_differs_within_a_cell_in_any_channel() -> None:
     image = np.full((56, 112, 3), 250, np.uint8)
     image[:28, :28] = 20, 60, 90  # even, though not white
     image[3, 28 + 14 + 9, 2] = 200  # one pixel of one channel
-    image[28:, 56:84] += np.random.default_rng(0).integers(
-        0, 6, (28, 28, 3), dtype=np.uint8
-    )  # what JPEG leaves on paper
+    noise = np.random.default_rng(0).integers(0, 6, (28, 28, 3), dtype=np.uint8)  # as JPEG leaves on paper
+    image[28:, 56:84] += noise
     image[28:, 84:] -= np.arange(28, dtype=np.uint8)[:, None]  # a shade that no two neighbouring pixels show
     assert find_ink(patchify(image)).tolist() == [1, 7]
 
