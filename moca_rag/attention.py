@@ -84,9 +84,11 @@ def _attend_in_runs(query: Tensor, key: Tensor, value: Tensor, segments: Segment
     if len(segments.runs) > MANY and segments.longest <= SHORT and torch.is_grad_enabled() and _runs_on_cpu(query):
         return _attend_padded(query, key, value, segments, causal)
     outputs: list[Tensor] = []
-    for start, number, length in segments.runs:
-        q, k, v = (tensor[start : start + number * length] for tensor in (query, key, value))
-        q, k, v = (tensor.view(number, length, *tensor.shape[1:]) for tensor in (q, k, v))
+    # Split once: the gradient of a slice is as large as all that it is cut from.
+    sizes = [number * length for _, number, length in segments.runs]
+    parts = zip(*(torch.split(tensor, sizes) for tensor in (query, key, value)), strict=True)
+    for (_, number, length), part in zip(segments.runs, parts, strict=True):
+        q, k, v = (tensor.view(number, length, *tensor.shape[1:]) for tensor in part)
         if length >= LONG and not causal and runs_wide(q[0]) and not torch.is_grad_enabled():
             outputs.extend(_attend_wide(*one) for one in zip(q, k, v, strict=True))
             continue
@@ -102,19 +104,20 @@ def _attend_padded(query: Tensor, key: Tensor, value: Tensor, segments: Segments
     """Segments of like lengths together, each filled up to the longest: a hundred short texts are eight calls."""
     starts, lengths = segments.boundaries[:-1].long(), segments.boundaries.diff().long()
     shared = query.shape[1] != key.shape[1]
-    parts, places = [], []
+    places, inside = [], []
     for chosen in torch.tensor_split(lengths.argsort(), MANY):
         steps = torch.arange(int(lengths[chosen].max()), device=query.device)
-        inside = steps < lengths[chosen, None]
-        rows = torch.where(inside, starts[chosen, None] + steps, starts[chosen, None])
-        q, k, v = (
-            tensor.index_select(0, rows.flatten()).view(*rows.shape, *tensor.shape[1:]).transpose(1, 2)
-            for tensor in (query, key, value)
-        )
-        seen = _attend_plainly(q, k, v, is_causal=causal, enable_gqa=shared, hidden=~inside[:, None, None])
-        parts.append(seen.transpose(1, 2)[inside])
-        places.append(rows[inside])
-    return torch.cat(parts).index_select(0, torch.cat(places).argsort())
+        inside.append(steps < lengths[chosen, None])
+        places.append(torch.where(inside[-1], starts[chosen, None] + steps, starts[chosen, None]))
+    every, sizes = torch.cat([rows.flatten() for rows in places]), [rows.numel() for rows in places]
+    parts = zip(*(torch.split(tensor.index_select(0, every), sizes) for tensor in (query, key, value)), strict=True)
+    seen = []
+    for rows, part, own in zip(places, parts, inside, strict=True):
+        q, k, v = (tensor.view(*rows.shape, *tensor.shape[1:]).transpose(1, 2) for tensor in part)
+        found = _attend_plainly(q, k, v, is_causal=causal, enable_gqa=shared, hidden=~own[:, None, None])
+        seen.append(found.transpose(1, 2)[own])
+    own_places = torch.cat([rows[own] for rows, own in zip(places, inside, strict=True)])
+    return torch.cat(seen).index_select(0, own_places.argsort())
 
 
 def _attend_plainly(

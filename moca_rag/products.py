@@ -40,7 +40,7 @@ def multiply(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     """
     # Channels last on both sides, by strides alone: no number moves.
     pixels, kernel = rows[None, None].permute(0, 3, 1, 2), weight[:, None, None].permute(0, 3, 1, 2)
-    return conv2d(pixels, kernel, bias).permute(0, 2, 3, 1)[0, 0]
+    return conv2d(pixels, kernel, bias).permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -46,7 +46,7 @@ def load_trainable(checkpoint: Checkpoint, settings: RunSettings, ranks: Ranks) 
     backbone.load_vision()
     backbone.causal = not settings.bidirectional
     if ranks.device.type == "cpu":
-        keep_memory()
+        keep_memory(all_of_it=True)
     if settings.recompute:
         for layer in list_layers(backbone):
             layer.forward = partial(run_again, layer.forward, use_reentrant=False)
