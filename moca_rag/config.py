@@ -72,9 +72,11 @@ def _convert(key: str, value: Any, kind: Any) -> Any:
     if typing.get_origin(kind) is tuple:
         return _convert_list(key, value, typing.get_args(kind)[0])
     if typing.get_origin(kind) is dict:
-        if isinstance(value, dict) and all(isinstance(part, str) for pair in value.items() for part in pair):
-            return value
-        raise ConfigError(f"{key}={value!r} is not names and texts")
+        value = _parse(key, value) if isinstance(value, str) and value.startswith("{") else value
+        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+            raise ConfigError(f"{key}={value!r} is not names, each with a value")
+        part = typing.get_args(kind)[1]
+        return {name: _convert(f"{key}.{name}", held, part) for name, held in value.items()}
     if is_dataclass(kind) and isinstance(kind, type):
         first = fields(kind)[0].name  # a bare text stands for the first field, as a path for a source
         found = _read_fields(kind, value if isinstance(value, dict) else {first: value})
@@ -99,19 +101,19 @@ def _convert_list(key: str, value: Any, kind: Any) -> tuple[Any, ...]:
     """A list of YAML, as such or as a text in brackets, or words with commas between them, each of one kind."""
     items = value
     if isinstance(value, str):
-        items = _parse_list(key, value) if value.startswith("[") else value.split(",")
+        items = _parse(key, value) if value.startswith("[") else value.split(",")
     if not isinstance(items, list | tuple):
         raise ConfigError(f"{key}={value!r} is no list")
     return tuple(_convert(key, item, kind) for item in items)
 
 
-def _parse_list(key: str, text: str) -> Any:
+def _parse(key: str, text: str) -> Any:
     import yaml
 
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{key}={text} is no list of YAML: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{key}={text} is not YAML: {str(error).splitlines()[0]}") from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

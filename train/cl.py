@@ -204,12 +204,13 @@ class ClStage:
     def _plan(self) -> tuple[list[int], TaskBatches]:
         """The rows' numbers task after task, and the batches over them."""
         tasks = self._rows.group_tasks()
-        settings = self._settings
+        settings, sources = self._settings, self._rows.find_sources(tasks)
         batches = TaskBatches(
             {task: len(rows) for task, rows in tasks.items()},
             settings.batch_size,
             settings.seed,
-            weights=self._rows.task_weights(tasks),
+            weights={task: source.weight for task, source in sources.items()},
+            batches={task: source.batch_size for task, source in sources.items() if source.batch_size},
             task_aware=settings.task_aware,
             keep_last=settings.keep_last,
         )

@@ -101,13 +101,13 @@ class Mixture(Generic[Row]):
             start += len(source)
         return dict(sorted(groups.items()))
 
-    def task_weights(self, tasks: Iterable[str]) -> dict[str, float]:
-        """How often each task is drawn: the weight of the first source that has it."""
-        weights: dict[str, float] = {}
+    def find_sources(self, tasks: Iterable[str]) -> dict[str, Source]:
+        """The first source that has each task: it says how often the task is drawn, and how much at once."""
+        found: dict[str, Source] = {}
         for source in self._sources:
             for task in set(source.tasks()):
-                weights.setdefault(task, source.source.weight)
-        return {task: weights[task] for task in tasks}
+                found.setdefault(task, source.source)
+        return {task: found[task] for task in tasks}
 
     def fingerprint(self) -> str:
         """A hash of all sources, in order."""

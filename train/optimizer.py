@@ -1,7 +1,9 @@
 """Turns gradients into steps: AdamW for every weight, or Muon for the layers' matrices and AdamW for the rest."""
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, TypeAlias, get_args
+from fnmatch import fnmatch
+from math import inf
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ Method: TypeAlias = Literal["adamw", "muon"]
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 LAYERS = (".layers.", ".blocks.", ".merger.")  # whose matrices Muon turns; tables and heads are AdamW's
+BACKBONE = "backbone."  # what the stages' modules put before a weight's own name
 MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")
 
 
@@ -33,21 +36,18 @@ class Optimizer:
         if method == "muon" and sharded:
             raise ConfigError("optimizer=muon needs whole matrices, and several ranks hold shards: give adamw")
         named = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
-        turned = [weight for name, weight in named.items() if method == "muon" and _is_layer(name, weight)]
-        taken = set(map(id, turned))
-        others = [weight for weight in named.values() if id(weight) not in taken]
-        groups = [
-            {"params": [weight for weight in others if weight.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [weight for weight in others if weight.ndim <= 1], "weight_decay": 0.0},
-        ]
+        turned = {name: weight for name, weight in named.items() if method == "muon" and _is_layer(name, weight)}
+        others = {name: weight for name, weight in named.items() if name not in turned}
         rate, fused = settings.learning_rate, next(iter(named.values())).device.type == "cuda"
+        shares = _find_shares(named, settings.rates)
         self._named = named
         self._parts: list[torch.optim.Optimizer] = []
         if others:  # factors of LoRA may all be matrices of layers
+            groups = _group(others, shares, settings.weight_decay)
             self._parts.append(torch.optim.AdamW(groups, lr=rate, betas=BETAS, eps=EPSILON, fused=fused))
         if turned:
-            decay = settings.weight_decay
-            self._parts.append(torch.optim.Muon(turned, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+            groups = _group(turned, shares, settings.weight_decay)
+            self._parts.append(torch.optim.Muon(groups, lr=rate, adjust_lr_fn="match_rms_adamw"))
 
     def clear(self) -> None:
         """Drop the gradients."""
@@ -58,7 +58,7 @@ class Optimizer:
         """Move the weights along their gradients."""
         for part in self._parts:
             for group in part.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             part.step()
 
     def moments(self) -> dict[str, Tensor]:
@@ -90,6 +90,29 @@ class Optimizer:
             for part in self._parts:
                 if weight in part.state:
                     yield name, part.state[weight]
+
+
+def _find_shares(named: Mapping[str, Tensor], rates: Mapping[str, float]) -> dict[str, float]:
+    """What part of the learning rate a weight learns at: the last pattern that names it decides, or 1."""
+    shares = dict.fromkeys(named, 1.0)
+    for pattern, share in rates.items():
+        found = [name for name in named if fnmatch(name.removeprefix(BACKBONE), pattern)]
+        if not found:
+            raise ConfigError(
+                f"rates names {pattern!r}, and no trained weight is called so: try language_model.layers.*"
+            )
+        if not 0 < share < inf:
+            raise ConfigError(f"rates of {pattern!r} is {share}: give a number above 0, or name it in frozen")
+        shares.update(dict.fromkeys(found, share))
+    return shares
+
+
+def _group(weights: Mapping[str, Tensor], shares: Mapping[str, float], decay: float) -> list[dict[str, Any]]:
+    """The weights by their share of the rate, and by whether they decay: norms and biases do not."""
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, weight in weights.items():
+        groups.setdefault((shares[name], decay if weight.ndim > 1 else 0.0), []).append(weight)
+    return [{"params": held, "share": share, "weight_decay": own} for (share, own), held in groups.items()]
 
 
 def _is_layer(name: str, weight: Tensor) -> bool:

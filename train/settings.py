@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from moca_rag.records import Failure
+
 
 @dataclass(frozen=True)
 class Source:
@@ -18,6 +20,8 @@ class Source:
     """What rows that name no task belong to; without it the name of their file or folder."""
     weight: float = 1.0
     """How often it is drawn, against the other sources."""
+    batch_size: int = 0
+    """Rows of its batches in stage two, over all ranks; 0 takes the run's batch_size."""
     limit: int | None = None
     """Only so many rows, from the first."""
     columns: dict[str, str] = field(default_factory=dict)
@@ -51,6 +55,8 @@ class RunSettings:
     weight_decay: float = 0.0
     optimizer: str = "adamw"
     """`adamw`, or `muon` for the matrices of the layers (one process only)."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Weights that learn at another share of the rate, by patterns of their names: `language_model.layers.*: 6`."""
     clip: float = 5.0
     bidirectional: bool = True
     half: bool = False
@@ -243,8 +249,9 @@ class ExamSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExamReport:
-    """What was written: the folder, its pages, its questions by kind."""
+    """What was written: the folder, its pages, its questions by kind; `failed` is what could not be read."""
 
     folder: Path
     pages: int
     questions: dict[str, int]
+    failed: list[Failure] = field(default_factory=list)

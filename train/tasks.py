@@ -26,9 +26,10 @@ class TaskBatches:
     """The batches of any epoch. Rows are numbered through all tasks, in the order of `sizes`; see `locate`.
 
     A weight says how often an epoch sees each row of its task: 1 unless given, which mixes in proportion to the sizes
-    and sees every row once; 3 for three times, 0.5 for another random half each epoch, 0 for never. A task's last
-    incomplete batch is dropped unless `keep_last`. Without `task_aware` (an ablation) batches mix all tasks. Raises
-    ConfigError on an unknown weight, and on a task that would silently fill no batch.
+    and sees every row once; 3 for three times, 0.5 for another random half each epoch, 0 for never. A task's batches
+    have `batch_size` rows unless `batches` names a number of its own: texts cost little, pages much. A task's last
+    incomplete batch is dropped unless `keep_last`. Without `task_aware` (an ablation) batches mix all tasks, and have
+    `batch_size` rows. Raises ConfigError on an unknown weight, and on a task that would silently fill no batch.
 
     >>> batches = TaskBatches({"charts": 4, "scans": 2}, batch_size=2, seed=0)
     >>> [task for task, rows in batches.epoch(0)].count("charts"), len(batches)
@@ -41,6 +42,7 @@ class TaskBatches:
     weights: Mapping[str, float] | None = None
     task_aware: bool = True
     keep_last: bool = field(default=False, kw_only=True)
+    batches: Mapping[str, int] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for task, weight in (self.weights or {}).items():
@@ -50,10 +52,11 @@ class TaskBatches:
                 raise ConfigError(f"a weight is given for {task!r}, and there is no such task: {hint}")
             if not 0 <= weight < math.inf:
                 raise ConfigError(f"the weight of {task!r} is {weight}: give 0 or more, 1 for every row once an epoch")
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size={self.batch_size}: give 1 or more")
-        least = self.batch_size if self.task_aware and not self.keep_last else 1
+        for number in (self.batch_size, *(self.batches or {}).values()):
+            if number < 1:
+                raise ConfigError(f"batch_size={number}: give 1 or more")
         for task in self.sizes:
+            least = self._size(task) if self.task_aware and not self.keep_last else 1
             if self._weight(task) and self._num_rows(task) < least:
                 raise ConfigError(
                     f"{task!r} has {self._num_rows(task)} rows an epoch, where a batch takes {least}: give it more rows, "
@@ -64,8 +67,9 @@ class TaskBatches:
 
     def __len__(self) -> int:
         """Batches in an epoch, the same in each."""
-        numbers = [self._num_rows(task) for task in self.sizes]
-        return sum(len(self._starts(number)) for number in (numbers if self.task_aware else [sum(numbers)]))
+        numbers = {task: self._num_rows(task) for task in self.sizes}
+        parts = numbers if self.task_aware else {MIXED: sum(numbers.values())}
+        return sum(len(self._starts(task, number)) for task, number in parts.items())
 
     def epoch(self, number: int) -> list[Batch]:
         """The epoch's batches in order, each with its task's name."""
@@ -78,9 +82,9 @@ class TaskBatches:
             rows = np.concatenate(list(drawn.values()))
             drawn = {MIXED: rows[self._shuffle(len(rows), number, "rows")]}
         batches = [
-            (task, rows[start : start + self.batch_size].tolist())
+            (task, rows[start : start + self._size(task)].tolist())
             for task, rows in drawn.items()
-            for start in self._starts(len(rows))
+            for start in self._starts(task, len(rows))
         ]
         return [batches[place] for place in self._shuffle(len(batches), number, "order")]
 
@@ -108,8 +112,12 @@ class TaskBatches:
     def _num_rows(self, task: str) -> int:
         return round(self._weight(task) * self.sizes[task])
 
-    def _starts(self, num_rows: int) -> range:
-        return range(0, num_rows if self.keep_last else num_rows - self.batch_size + 1, self.batch_size)
+    def _size(self, task: str) -> int:
+        return (self.batches or {}).get(task, self.batch_size)
+
+    def _starts(self, task: str, num_rows: int) -> range:
+        size = self._size(task)
+        return range(0, num_rows if self.keep_last else num_rows - size + 1, size)
 
 
 def split_ranks(rows: list[int], rank: int, world: int) -> list[int]:

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -59,5 +59,16 @@ def test_a_list_in_brackets_is_yaml() -> None:
     assert (
         load_settings(Sizes(), None, ["sizes=[1, 2]"]) == load_settings(Sizes(), None, ["sizes=1,2"]) == Sizes((1, 2))
     )
-    with pytest.raises(ConfigError, match=r"sizes=\[1, 2 is no list of YAML"):
+    with pytest.raises(ConfigError, match=r"sizes=\[1, 2 is not YAML"):
         load_settings(Sizes(), None, ["sizes=[1, 2"])
+
+
+def test_names_with_values_are_a_table_of_yaml() -> None:
+    @dataclass(frozen=True)
+    class Rates:
+        rates: dict[str, float] = field(default_factory=dict)
+
+    assert load_settings(Rates(), None, ["rates={a.*: 2, b: 0.5}"]) == Rates({"a.*": 2.0, "b": 0.5})
+    for word in ("rates=2", "rates={1: 2}", "rates={a: fast}", "rates={a"):
+        with pytest.raises(ConfigError, match="rates"):
+            load_settings(Rates(), None, [word])

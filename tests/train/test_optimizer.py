@@ -1,5 +1,7 @@
 """Steps of AdamW and Muon, and what of them a pause must keep."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from moca_rag.train.optimizer import Optimizer
@@ -59,6 +61,18 @@ def test_what_is_kept_lets_a_run_go_on_as_if_it_had_not_paused(settings: RunSett
         assert torch.equal(weight, dict(cut.named_parameters())[name]), name
 
 
+@pytest.mark.parametrize("settings", [MUON, RunSettings(learning_rate=0.1)])
+def test_weights_learn_at_their_own_share_of_the_rate(settings: RunSettings) -> None:
+    usual, slow = Small(), Small()
+    before = {name: weight.clone() for name, weight in usual.named_parameters()}
+    learn(usual, Optimizer(usual, settings), range(1))
+    learn(slow, Optimizer(slow, replace(settings, rates={"*": 0.5, "layers.*": 0.25})), range(1))
+    for name, weight in slow.named_parameters():
+        share = 0.25 if name.startswith("layers.") else 0.5
+        moved = dict(usual.named_parameters())[name] - before[name]
+        torch.testing.assert_close(weight - before[name], share * moved, rtol=1e-3, atol=1e-5)
+
+
 def test_matrices_of_layers_alone_are_trained_too() -> None:
     module = Small()
     for name, weight in module.named_parameters():
@@ -73,3 +87,7 @@ def test_what_cannot_be_done_is_refused() -> None:
         Optimizer(Small(), MUON, sharded=True)
     with pytest.raises(ConfigError, match="give adamw or muon"):
         Optimizer(Small(), RunSettings(optimizer="sgd"))
+    with pytest.raises(ConfigError, match="no trained weight is called so: try language_model"):
+        Optimizer(Small(), RunSettings(rates={"visual.*": 2.0}))
+    with pytest.raises(ConfigError, match="is 0: give a number above 0, or name it in frozen"):
+        Optimizer(Small(), RunSettings(rates={"layers.*": 0}))
