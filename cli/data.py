@@ -19,7 +19,7 @@ from moca_rag.errors import ConfigError
 from .main import EXIT_SOME_FAILED
 from .options import JsonOption
 from .terminal import Terminal
-from .views import MAX_FAILURES, count
+from .views import MAX_FAILURES, count, list_failures, show_failures
 
 
 def from_pdfs(
@@ -56,11 +56,7 @@ def from_pdfs(
 def show_pdf_rows(terminal: Terminal, report: PdfReport) -> int:
     """What was written; 3 where some documents or pages could not be read."""
     code = EXIT_SOME_FAILED if report.failed else 0
-    failed = [
-        {"path": f"{failure.path}#{failure.page}" if failure.page else failure.path}
-        | {"reason": failure.reason, "code": failure.code}
-        for failure in report.failed
-    ]
+    failed = list_failures(report.failed)
     if terminal.as_json:
         terminal.print_json(asdict(report) | {"folder": str(report.folder), "failed": failed})
         return code
@@ -74,10 +70,7 @@ def show_pdf_rows(terminal: Terminal, report: PdfReport) -> int:
     if report.dropped:
         left_out = ", ".join(f"{number:,} {reason}" for reason, number in report.dropped.items())
         terminal.out.print(f"left out: {left_out}", style="yellow")
-    for row in failed[:MAX_FAILURES]:
-        terminal.out.print(Text(f"{row['path']}: {row['reason']} ({row['code']})", style="red"), soft_wrap=True)
-    if len(failed) > MAX_FAILURES:
-        terminal.out.print(f"... and {len(failed) - MAX_FAILURES} more: --json lists them all", style="red")
+    show_failures(terminal, failed)
     return code
 
 

@@ -1,15 +1,19 @@
-"""The command `moca data exam`: composed pages with questions, for `moca eval folder`."""
+"""The commands `moca data exam` and `exam-pdfs`: pages with questions, composed or your own, for `moca eval folder`."""
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from moca_rag.indexer.discover import walk_files
 from moca_rag.train.settings import ExamReport, ExamSettings
 
+from moca_rag.errors import ConfigError
+
+from .main import EXIT_SOME_FAILED
 from .options import JsonOption
 from .terminal import Terminal
-from .views import count
+from .views import count, list_failures, show_failures
 
 
 def exam(
@@ -46,11 +50,50 @@ def exam(
     return write_exam(documents, fonts, out, settings, ctx.obj)
 
 
+def exam_pdfs(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of PDFs, or one of them.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; it must be new or empty.")],
+    pages: Annotated[int, typer.Option(metavar="N", help="At most so many pages, drawn from all.")] = 200,
+    min_words: Annotated[int, typer.Option(metavar="N", help="Pages with fewer words are left out.")] = (
+        ExamSettings().min_words
+    ),
+    searchable: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="So many of the pages keep their text layer; the others become pictures."),
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed draws other pages.")] = 0,
+    as_json: JsonOption = False,
+) -> ExamReport:
+    """Make an exam of your own PDFs, so that you see what each mode of search finds in them: no labels needed.
+
+    Pages are written one by one, some as pictures without a text layer, as scans are. A sentence, a heading, a caption
+    and keywords of each are the questions; what is asked stands on one page only. The folder is one that moca eval
+    folder judges.
+
+    \b
+    Examples:
+      moca data exam-pdfs ./pdfs exam --pages 5 --min-words 20
+      moca data exam-pdfs ./pdfs scans --pages 5 --min-words 20 --searchable 0 --json
+    """
+    ctx.obj.as_json = as_json
+    if not folder.exists():
+        raise ConfigError(f"{folder} does not exist: name a folder or file that does")
+    from moca_rag.train.pdf_exam import write_pdf_exam  # loads Pillow
+
+    paths = list(walk_files(folder, [])) if folder.is_dir() else [folder]
+    settings = ExamSettings(pages=pages, min_words=min_words, searchable=searchable, seed=seed)
+    return write_pdf_exam(paths, out, settings, ctx.obj)
+
+
 def show_exam(terminal: Terminal, report: ExamReport) -> int:
-    """How many pages, and what is asked."""
+    """How many pages, and what is asked; 3 where some could not be read."""
+    failed = list_failures(report.failed)
+    code = EXIT_SOME_FAILED if failed else 0
     if terminal.as_json:
-        terminal.print_json(asdict(report) | {"folder": str(report.folder)})
-        return 0
+        terminal.print_json(asdict(report) | {"folder": str(report.folder), "failed": failed})
+        return code
     asked = ", ".join(f"{number:,} {kind}" for kind, number in report.questions.items())
     terminal.out.print(f"{report.folder}: {count(report.pages, 'page')}, asked for by {asked}", highlight=False)
-    return 0
+    show_failures(terminal, failed)
+    return code

@@ -114,6 +114,11 @@ COMMANDS = {
         "moca_rag.cli.exam:show_exam",
         "Compose pages with questions, to judge a model by.",
     ),
+    "data exam-pdfs": Command(
+        "moca_rag.cli.exam:exam_pdfs",
+        "moca_rag.cli.exam:show_exam",
+        "Ask for pages of your own PDFs by what they say.",
+    ),
     "data mine": Command(
         "moca_rag.cli.data:mine",
         "moca_rag.cli.data:show_mined",

@@ -1,7 +1,7 @@
 """How each report looks to a person, and as JSON. A view returns the exit code where it is not 0."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from .terminal import Terminal
 if TYPE_CHECKING:
     from moca_rag.indexer.report import IndexReport
 
-    from moca_rag.records import Explanation
+    from moca_rag.records import Explanation, Failure
     from moca_rag.trial import Export
     from moca_rag.upkeep import Compaction, Verdict
 
@@ -28,11 +28,7 @@ MAX_FAILURES = 12
 
 def show_index(terminal: Terminal, report: "IndexReport") -> int:
     """The summary of a run; 3 where some files failed."""
-    failed = [
-        {"path": f"{failure.path}#{failure.page}" if failure.page else failure.path}
-        | {"reason": failure.reason, "code": failure.code}
-        for failure in report.failed
-    ]
+    failed = list_failures(report.failed)
     if terminal.as_json:
         names = ("documents", "pages", "added", "changed", "unchanged", "removed")
         values: dict[str, Any] = {name: getattr(report, name) for name in names}
@@ -55,7 +51,7 @@ def show_index(terminal: Terminal, report: "IndexReport") -> int:
         )
     for line in report.kept:
         out.print(Text(f"{line}: kept, because that looks like an accident. --prune drops them.", style="yellow"))
-    _show_failures(terminal, failed)
+    show_failures(terminal, failed, "`moca status` lists them all")
     return EXIT_SOME_FAILED if failed else 0
 
 
@@ -68,7 +64,17 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def _show_failures(terminal: Terminal, failed: Sequence[dict[str, str]]) -> None:
+def list_failures(failures: Iterable["Failure"]) -> list[dict[str, str]]:
+    """What could not be read, and why, as `--json` has it."""
+    return [
+        {"path": f"{failure.path}#{failure.page}" if failure.page else failure.path}
+        | {"reason": failure.reason, "code": failure.code}
+        for failure in failures
+    ]
+
+
+def show_failures(terminal: Terminal, failed: Sequence[dict[str, str]], more: str = "--json lists them all") -> None:
+    """How many failed, and the first of them; `more` says where the others are."""
     if not failed:
         return
     codes = ", ".join(f"{number} {code}" for code, number in Counter(row["code"] for row in failed).most_common())
@@ -76,7 +82,7 @@ def _show_failures(terminal: Terminal, failed: Sequence[dict[str, str]]) -> None
     for row in failed[:MAX_FAILURES]:
         terminal.out.print(Text(f"  {row['path']}: {row['reason']} ({row['code']})"), soft_wrap=True)
     if len(failed) > MAX_FAILURES:
-        terminal.out.print(f"  ... and {len(failed) - MAX_FAILURES} more: `moca status` lists them all")
+        terminal.out.print(f"  ... and {len(failed) - MAX_FAILURES} more: {more}")
 
 
 def show_hits(terminal: Terminal, answers: "Answers") -> None:

@@ -15,11 +15,12 @@ from moca_rag.checkpoint import PAGE_PROMPT
 from moca_rag.errors import ConfigError
 from moca_rag.records import Pixels
 
+from .asking import Sheet, find_keywords
 from .canvas import ComposedPage
 from .compose import compose_page
 from .corruption import derive_seed
 from .documents import PageText, read_documents
-from .exam import Sheet, find_keywords, read_sheet
+from .exam import read_sheet
 from .faces import Faces
 from .letters import clean_word
 from .rows import IMAGE_SLOT, CptRow, PairRow, Side
@@ -116,7 +117,7 @@ class ComposedRows(Generic[Row]):
 
     def _ask(self, kind: str, sheet: Sheet, page: ComposedPage, rng: np.random.Generator) -> str:
         """What is on the picture: of the kind where there is one, else its keywords, else any of its words."""
-        told = {"sentence": sheet.sentences, "heading": sheet.headings}.get(kind, ())
+        told = sheet.texts.get(kind, ())
         if told:
             return told[int(rng.integers(len(told)))]
         number = int(rng.integers(*QUERY_WORDS))

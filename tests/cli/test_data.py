@@ -56,3 +56,16 @@ def test_what_cannot_be_done_is_one_line(papers: Path, capsys: pytest.CaptureFix
         said = capsys.readouterr().err
         assert complaint in said
         assert "Traceback" not in said
+
+
+def test_an_exam_of_ones_own_pdfs_is_judged_as_it_stands(papers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (papers / "bad.pdf").write_bytes(b"%PDF-1.7")
+    out = papers.parent / "exam"
+    assert run(["data", "exam-pdfs", str(papers), str(out), "--min-words", "5", "--searchable", "1"]) == 3
+    said = capsys.readouterr().out
+    assert f"{out}: 8 pages, asked for by 8 sentence" in said
+    assert "bad.pdf: is broken beyond repair" in said
+    assert run(["eval", "folder", str(out), "--modes", "text", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["corpus"]["modes"]["text"]["ndcg_cut_5"]["mean"] == 1.0
+    assert run(["data", "exam-pdfs", "nowhere", str(out)]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from moca_rag.train.asking import Sheet, ask, find_keywords
 from moca_rag.train.canvas import ComposedPage
 from moca_rag.train.documents import Block, PageText
-from moca_rag.train.exam import Sheet, ask, find_keywords, read_sheet, write_exam
+from moca_rag.train.exam import read_sheet, write_exam
 from moca_rag.train.settings import ExamSettings
 from PIL import Image
 
@@ -72,16 +73,18 @@ def test_what_found_no_room_on_the_picture_is_not_asked() -> None:
     page = ComposedPage(np.zeros((28, 28, 3), np.uint8), ("(Mills,", "of", "mills"), none, np.zeros(0, np.int32),
                         none[:, :2], "Timber of the north\n\nThe northern mills sold\ntheir last timber.", "flow")  # fmt: skip
     sheet = read_sheet("d-1", text, page)
-    assert sheet.sentences == ("The northern mills sold their last timber.",)
-    assert sheet.headings == ("Timber of the north",)
+    assert sheet.texts == {
+        "sentence": ["The northern mills sold their last timber."],
+        "heading": ["Timber of the north"],
+    }
     assert sheet.words == {"mills": 2}
 
 
 def test_what_two_pages_say_asks_for_neither() -> None:
     words = Counter({"coal": 3, "iron": 2, "wool": 1, "clay": 1, "with": 9})
-    sheet = Sheet("a", ("Both pages say this very sentence.",), ("Own heading",), words)
+    sheet = Sheet("a", {"sentence": ("Both pages say this very sentence.",), "heading": ("Own heading",)}, words)
     counts = {"Both pages say this very sentence.": 2, "Own heading": 1} | dict.fromkeys(words, 1) | {"with": 10}
-    asked = {question.kind: question.text for question in ask(sheet, counts, ExamSettings(pages=10))}
+    asked = {question.kind: question.text for question in ask(sheet, counts, 10, ExamSettings())}
     assert asked == {"heading": "Own heading", "keywords": "coal iron clay wool"}
     assert find_keywords({"coal": 1}, {"coal": 1}, 10) == ["coal"]
 
