@@ -77,7 +77,7 @@ class Bench:
         self.dtype = torch.bfloat16 if options.half or self.device.type == "cuda" else torch.float32
         self.generator = np.random.default_rng(0)
         if self.device.type == "cpu":
-            keep_memory()
+            keep_memory(all_of_it=True)
         self.limit = measure_limit(self.device, self.dtype)
 
     def make_backbone(self) -> Backbone:

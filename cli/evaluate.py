@@ -23,6 +23,11 @@ ModelOption = Annotated[
     typer.Option(metavar="FOLDER_OR_HUB_ID", envvar="MOCA_MODEL", help="The model that is judged, or none."),
 ]
 
+TITLES = {
+    "corpus": ("whole corpus", "questions"),
+    "document": ("within the right document", "pairs of question and document"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -121,8 +126,8 @@ def show_folder(terminal: Terminal, judged: Judged) -> None:
     if "hybrid" in judgement.modes:
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in judgement.weights.items() if name != "wordless")
         terminal.say(f"hybrid: {weights}; a page without words counts {judgement.weights['wordless']:.2f}")
-    _print_scope(terminal, judgement.corpus, "whole corpus")
-    _print_scope(terminal, judgement.document, "within the right document")
+    for scope in judgement.scopes:
+        _print_scope(terminal, scope)
     if judgement.corpus.kinds:
         _print_kinds(terminal, judgement.corpus)
     terminal.out.print()
@@ -131,11 +136,11 @@ def show_folder(terminal: Terminal, judged: Judged) -> None:
         terminal.say(f"page: {judged.report}")
 
 
-def _print_scope(terminal: Terminal, scope: "Scope", title: str) -> None:
+def _print_scope(terminal: Terminal, scope: "Scope") -> None:
     from moca_rag.metrics import count_ties
     from moca_rag.webpage import LEADING, MEASURE_NAMES
 
-    what = "questions" if scope.name == "corpus" else "pairs of question and document"
+    title, what = TITLES[scope.name]
     table = _make_table(f"{title}, {len(scope.queries):,} {what}")
     for name in (*MEASURE_NAMES.values(), "ties"):
         table.add_column(name, justify="right")

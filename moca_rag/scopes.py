@@ -94,3 +94,8 @@ class Judgement:
     def modes(self) -> list[Mode]:
         """The modes that were asked."""
         return list(self.corpus.runs)
+
+    @property
+    def scopes(self) -> list[Scope]:
+        """What there is to be told: where every document is one page, nothing can be missed within it."""
+        return [self.corpus, self.document] if self.num_pages > self.num_documents else [self.corpus]

@@ -53,7 +53,7 @@ def list_misses(scope: Scope, mode: Mode) -> list[Miss]:
 
 def write_page(judgement: Judgement, path: Path, reporter: Reporter) -> None:
     """Write the page. Raises OSError where it cannot be written; a page that cannot be drawn is told in its place."""
-    parts = [_head(judgement), *(_scope(scope) for scope in (judgement.corpus, judgement.document))]
+    parts = [_head(judgement), *(_scope(scope) for scope in judgement.scopes)]
     if judgement.corpus.kinds:
         parts.append(_kinds(judgement.corpus))
     parts.extend(_misses(judgement, reporter))

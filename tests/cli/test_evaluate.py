@@ -79,6 +79,20 @@ def test_a_person_sees_each_mode_beside_chance(place: Path, capsys: pytest.Captu
     assert told in capsys.readouterr().err
 
 
+def test_documents_of_one_page_are_judged_in_the_whole_corpus_alone(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["eval", "folder", str(place)]) == 0
+    assert "within the right document" in capsys.readouterr().out
+    write_pdf(place / "pdfs" / "a.pdf", ["the harbour"])
+    write_pdf(place / "pdfs" / "b.pdf", ["a timetable"])
+    (place / "qrels.tsv").write_text("q1\ta.pdf#1\t1\nq2\tb.pdf#1\t1\n")
+    assert run(["eval", "folder", str(place), "--report", str(place.parent / "page.html")]) == 0
+    shown = capsys.readouterr().out
+    assert "whole corpus, 2 questions" in shown and "within the right document" not in shown
+    assert "Within the right document" not in (place.parent / "page.html").read_text(encoding="utf-8")
+
+
 class Outline(HTMLParser):
     """The tags of a page, and what they point to."""
 
