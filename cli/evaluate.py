@@ -141,11 +141,11 @@ def _print_scope(terminal: Terminal, scope: "Scope") -> None:
     from moca_rag.webpage import LEADING, MEASURE_NAMES
 
     title, what = TITLES[scope.name]
-    table = _make_table(f"{title}, {len(scope.queries):,} {what}")
+    table = make_table(f"{title}, {len(scope.queries):,} {what}")
     for name in (*MEASURE_NAMES.values(), "ties"):
         table.add_column(name, justify="right")
     for mode, run in scope.runs.items():
-        cells = [_show_estimate(scope.estimate(mode, measure)) for measure in MEASURE_NAMES]
+        cells = [show_estimate(scope.estimate(mode, measure)) for measure in MEASURE_NAMES]
         table.add_row(mode, *cells, str(count_ties(run)))
     chance = [f"{scope.expect(measure):.3f}" for measure in MEASURE_NAMES]
     table.add_row("random", *chance, style="dim")
@@ -160,18 +160,19 @@ def _print_scope(terminal: Terminal, scope: "Scope") -> None:
 def _print_kinds(terminal: Terminal, scope: "Scope") -> None:
     from moca_rag.webpage import LEADING
 
-    table = _make_table("by kind, whole corpus, nDCG@5")
+    table = make_table("by kind, whole corpus, nDCG@5")
     for name in ("questions", *scope.runs, "random"):
         table.add_column(name, justify="right")
     for kind in scope.kinds:
-        cells = [_show_estimate(scope.estimate(mode, LEADING, kind)) for mode in scope.runs]
+        cells = [show_estimate(scope.estimate(mode, LEADING, kind)) for mode in scope.runs]
         chance = Text(f"{scope.expect(LEADING, kind):.3f}", style="dim")
         table.add_row(Text(kind), str(len(scope.keys(kind))), *cells, chance)
     terminal.out.print()
     terminal.out.print(table)
 
 
-def _make_table(title: str) -> Table:
+def make_table(title: str, first: str = "") -> Table:
+    """A table of figures, with a column of names."""
     table = Table(
         title=title,
         title_justify="left",
@@ -181,11 +182,12 @@ def _make_table(title: str) -> Table:
         header_style="bold",
         padding=(0, 2, 0, 0),
     )
-    table.add_column("")
+    table.add_column(first)
     return table
 
 
-def _show_estimate(found: "Estimate") -> Text:
+def show_estimate(found: "Estimate") -> Text:
+    """A mean and its interval, as a cell."""
     return Text.assemble(f"{found.mean:.3f}", (f" {found.low:.2f}-{found.high:.2f}", "dim"))
 
 

@@ -79,6 +79,11 @@ COMMANDS = {
     "train plot": Command(
         "moca_rag.train.command:plot", "moca_rag.cli.training:show_plot", "Draw the loss curves of several runs."
     ),
+    "eval weights": Command(
+        "moca_rag.cli.evaluate_weights:weights",
+        "moca_rag.cli.evaluate_weights:show_weights",
+        "Find how much a model's look should count.",
+    ),
     "eval mmeb": Command(
         "moca_rag.cli.evaluate_mmeb:evaluate",
         "moca_rag.cli.evaluate_mmeb:show_mmeb",

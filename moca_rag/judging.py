@@ -3,7 +3,7 @@
 import glob
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -56,35 +56,60 @@ def judge_folder(
     The collection is found in the cache by folder, model, prompts and renderer, and brought up to date by content.
     Raises ConfigError where nothing can be judged, ModelError on a model whose embeddings tell nothing apart.
     """
-    load_trec()  # before an hour of work, not after it
     if set(modes) == {"text"}:
         encoder = None
     elif encoder is None:
         raise ConfigError(f"the modes {', '.join(modes)} need a model: name one with --model FOLDER_OR_HUB_ID")
-    else:
+    with open_judged(judged, index, encoder, cache, reporter) as opened:
+        collection, asked = opened.collection, opened.asked
+        counts = collection.catalog.count()
+        scopes = [
+            _judge_scope(collection, name, part, modes, opened.vectors, reporter)
+            for name, part in (("corpus", asked), ("document", _split_by_document(asked)))
+        ]
+        card, passages = collection.fingerprint.model, collection.fingerprint.passages
+    kept = opened.kept
+    for scope in scopes:
+        write_qrels(kept / f"{scope.name}.qrels", scope.qrels)
+        for mode, run in scope.runs.items():
+            write_run(kept / f"{scope.name}.{mode}.run", run, mode)
+    weights = {} if card is None else _list_weights(card, passages=passages)
+    sizes = (counts["documents"], counts["pages"])
+    model = None if card is None else card.name
+    return Judgement(judged.path, kept, model, *sizes, scopes[0], scopes[1], opened.notes, weights)
+
+
+class Opened(NamedTuple):
+    """A judged folder's collection, open; its questions, each with its embedding, and where all of it is kept."""
+
+    collection: Collection
+    kept: Path
+    asked: list["Asked"]
+    vectors: dict[str, Floats]
+    notes: list[str]
+
+
+@contextmanager
+def open_judged(
+    judged: JudgedFolder,
+    index: IndexFunction,
+    encoder: Encoder | None,
+    cache: Path,
+    reporter: Reporter,
+) -> Iterator[Opened]:
+    """The folder's collection in `cache`, brought up to date, and its questions; errors are those of `judge_folder`."""
+    load_trec()  # before an hour of work, not after it
+    if encoder is not None:
         encoder = CheckedEncoder(encoder)
     kept = cache / _name_place(judged, None if encoder is None else encoder.card)
     _forget_changed(kept / "collection")
     index([judged.pdfs], kept / "collection", encoder, retry_failed=True, reporter=reporter)
     with Collection.open(kept / "collection", encoder=encoder) as collection, collection.snapshot():
-        counts = collection.catalog.count()
-        if not counts["pages"]:
+        if not collection.catalog.count()["pages"]:
             raise ConfigError(f"{judged.pdfs} holds no page that can be read: put PDFs there")
         _check_vectors(collection)
         asked, notes = _list_asked(collection, judged)
-        vectors = _embed_queries(asked, encoder)
-        scopes = [
-            _judge_scope(collection, name, part, modes, vectors, reporter)
-            for name, part in (("corpus", asked), ("document", _split_by_document(asked)))
-        ]
-    for scope in scopes:
-        write_qrels(kept / f"{scope.name}.qrels", scope.qrels)
-        for mode, run in scope.runs.items():
-            write_run(kept / f"{scope.name}.{mode}.run", run, mode)
-    model = None if encoder is None else encoder.card.name
-    weights = {} if encoder is None else _list_weights(encoder.card, passages=collection.fingerprint.passages)
-    sizes = (counts["documents"], counts["pages"])
-    return Judgement(judged.path, kept, model, *sizes, scopes[0], scopes[1], notes, weights)
+        yield Opened(collection, kept, asked, _embed_queries(asked, encoder), notes)
 
 
 def _list_weights(card: ModelCard, *, passages: bool) -> dict[str, float]:

@@ -85,6 +85,20 @@ def find_hits(
     needed by all modes but text. What the collection's `model` says of its weights holds where none are given.
     """
     allowed = allowed_files(catalog, request.where or {}, request.within)
+    rankings = rank_pages(catalog, request, stores, embedding, allowed)
+    shares = share_scores(catalog, rankings, model, weights, max(DEPTH, request.top_k))
+    best = sorted(shares, key=lambda page_id: (-sum(shares[page_id].values()), page_id))[: request.top_k]
+    return _describe(catalog, request, best, shares, allowed)
+
+
+def rank_pages(
+    catalog: Catalog,
+    request: Request,
+    stores: Mapping[str, LocalStore | StorePart],
+    embedding: Floats | None,
+    allowed: Mapping[int, FileRow] | None = None,
+) -> dict[str, dict[int, float]]:
+    """The scores of the best pages in each ranking that the request asks for."""
     depth = max(DEPTH, request.top_k)
     rankings: dict[str, dict[int, float]] = {}
     for name in RANKINGS[request.mode]:
@@ -92,17 +106,15 @@ def find_hits(
             rankings[name] = rank_vectors(catalog, stores[name], embedding, depth, allowed, SPREAD[name])
     if request.expression is not None:
         rankings["text"] = rank_text(catalog, request.expression, depth, None if allowed is None else list(allowed))
-    shares = _shares(catalog, rankings, model, weights, depth)
-    best = sorted(shares, key=lambda page_id: (-sum(shares[page_id].values()), page_id))[: request.top_k]
-    return _describe(catalog, request, best, shares, allowed)
+    return rankings
 
 
-def _shares(
+def share_scores(
     catalog: Catalog,
     rankings: Mapping[str, Mapping[int, float]],
     model: ModelCard | None,
-    weights: Mapping[str, float] | None,
-    depth: int,
+    weights: Mapping[str, float] | None = None,
+    depth: int = DEPTH,
 ) -> dict[int, dict[str, float]]:
     """What each ranking gives to each page: its own score where it ranks alone, else its share of the fused score."""
     if model is None or len(rankings) == 1:  # a text collection has one ranking

@@ -12,7 +12,7 @@ from moca_rag.cli.main import run
 
 from moca_rag.records import Floats, Pixels
 from tests.fakes import write_pdf
-from tests.makers import PixelEncoder
+from tests.makers import PixelEncoder, make_picture
 
 
 @pytest.fixture
@@ -166,3 +166,20 @@ def test_what_cannot_be_asked_is_one_line(
     said = capsys.readouterr().err
     assert complaint in said
     assert said.count("\n") == 1
+
+
+def test_the_weights_of_a_look_are_told_as_moca_json_has_them(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["eval", "weights", str(place)]) == 2
+    assert "there is no look to weigh without a model" in capsys.readouterr().err
+    assert run(["eval", "weights", str(place), "--model", "m"]) == 2
+    assert "2 questions are answered by pages with words and 0 by pages without" in capsys.readouterr().err
+    make_picture(place / "pdfs" / "b.png")
+    (place / "qrels.tsv").write_text("q1\ta.pdf#1\t1\nq2\tb.png#1\t1\n")
+    assert run(["eval", "weights", str(place), "--model", "m"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 question for pages with words, 1 for pages without" in shown
+    assert re.search(r'moca.json: "vision_weight": 0\.\d+, "wordless_weight": \d\.\d', shown)
+    assert run(["eval", "weights", str(place), "--model", "m", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["best"] in values["tried"] and len(values["tried"]) == 56
+    assert f'"vision_weight": {values["best"]["vision_weight"]}' in shown
