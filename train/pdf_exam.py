@@ -58,7 +58,7 @@ def write_pdf_exam(paths: Iterable[Path], out: Path, settings: ExamSettings, rep
         sheets: list[Sheet] = []
         for place in chosen.tolist():
             page = pages[place]
-            title = re.sub(r"\W+", "-", page.path.stem).strip("-").lower()
+            title = re.sub(r"\W+", "-", page.path.stem).strip("-").lower()[:80]
             sheets += _write_page(page, f"{title}-{page.number}-{place}", out, settings, failed)
             reporter.advance("pages")
         questions = write_questions(out, sheets, settings)
@@ -101,6 +101,7 @@ def _write_page(page: _Page, name: str, out: Path, settings: ExamSettings, faile
     except (DocumentError, RuntimeError) as error:  # MuPDF's own are RuntimeErrors
         code = error.code if isinstance(error, DocumentError) else "page_broken"
         failed.append(Failure(str(page.path), page.number, code, one_line(error)))
+        (out / PDFS / file).unlink(missing_ok=True)
         return []
     texts = {kind: [text for text, own in page.queries.items() if own == kind] for kind in KINDS}
     return [Sheet(file, texts, count_keywords(page.words))]
