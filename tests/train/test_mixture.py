@@ -56,3 +56,12 @@ def test_what_is_made_of_a_row_is_skipped_the_same_way(tmp_path: Path) -> None:
     assert table.num_bad == 0
     assert table.take(0, fail) is None
     assert table.num_bad == 1
+
+
+def test_how_rows_are_drawn_belongs_to_the_data_of_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "good"}\n')
+    sources = (Source(str(path)), Source(str(path), weight=2.0), Source(str(path), batch_size=4))
+    prints = [Mixture([open_cpt(source)], max_bad_rows=0).fingerprint() for source in sources]
+    assert len(set(prints)) == 3
+    assert prints[0] == Mixture([open_cpt(Source(str(path)))], max_bad_rows=0).fingerprint()
