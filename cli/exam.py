@@ -73,8 +73,8 @@ def exam_pdfs(
 
     \b
     Examples:
-      moca data exam-pdfs ./pdfs exam --pages 5 --min-words 20
-      moca data exam-pdfs ./pdfs scans --pages 5 --min-words 20 --searchable 0 --json
+      moca data exam-pdfs ./pdfs exam --pages 5 --min-words 3
+      moca data exam-pdfs ./pdfs scans --pages 5 --min-words 3 --searchable 0 --json
     """
     ctx.obj.as_json = as_json
     if not folder.exists():

@@ -20,8 +20,6 @@ class Source:
     """What rows that name no task belong to; without it the name of their file or folder."""
     weight: float = 1.0
     """How often it is drawn, against the other sources."""
-    batch_size: int = 0
-    """Rows of its batches in stage two, over all ranks; 0 takes the run's batch_size."""
     limit: int | None = None
     """Only so many rows, from the first."""
     columns: dict[str, str] = field(default_factory=dict)
@@ -32,6 +30,8 @@ class Source:
     """How much is asked of each composed page: an encoder reads it once for all its questions."""
     images: str = ""
     """The folder, zip or tar that image paths lead into; without it `images`, `images.zip` or `images.tar` beside it."""
+    batch_size: int = 0
+    """Rows of its batches in stage two, over all ranks; 0 takes the run's batch_size."""
 
 
 @dataclass(frozen=True, slots=True)

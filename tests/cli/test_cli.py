@@ -42,16 +42,17 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_has_two_examples_that_run(place: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    if name in ("model export", "eval mmeb", "eval compare", "eval vidore"):
+    if name in ("model export", "eval mmeb", "eval compare", "eval vidore", "eval weights"):
         write_small_model(place / "model")
     if name in ("eval mmeb", "eval compare"):
         write_mmeb(place / "MMEB-eval", {task: colour_rows(task) for task in ("CIRR", "OK-VQA")})
     if name == "eval compare":
         ask(capsys, "eval", "mmeb", "--model", "model", "--data", "MMEB-eval")
-    if name == "eval folder":
-        write_pdf(place / "judged" / "pdfs" / "report.pdf", ["Energy cost 4,210 euros in 2023"])
-        (place / "judged" / "queries.jsonl").write_text('{"_id": "q1", "text": "energy cost"}')
-        (place / "judged" / "qrels.tsv").write_text("q1\treport.pdf#1\t1")
+    if name in ("eval folder", "eval weights"):
+        write_pdf(place / "judged" / "pdfs" / "report.pdf", ["Energy cost 4,210 euros in 2023", "red:"])
+        asked = [{"_id": "q1", "text": "energy cost"}, {"_id": "q2", "text": "a red square"}]
+        (place / "judged" / "queries.jsonl").write_text("\n".join(map(json.dumps, asked)))
+        (place / "judged" / "qrels.tsv").write_text("q1\treport.pdf#1\t1\nq2\treport.pdf#2\t1\n")
     if name == "eval vidore":
         write_plain(place / "vidore" / "Vidore2ESGReportsHLRetrieval")
         write_by_language(place / "vidore" / "Vidore3HrRetrieval.v2", with_text=True)
