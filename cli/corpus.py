@@ -13,7 +13,7 @@ from rich.text import Text
 from .main import EXIT_SOME_FAILED
 from .options import JsonOption
 from .terminal import Terminal
-from .views import MAX_FAILURES, count
+from .views import count, list_failures, show_failures
 
 
 def corpus(
@@ -64,9 +64,5 @@ def show_corpus(terminal: Terminal, report: CorpusReport) -> int:
     if report.dropped:
         left_out = ", ".join(f"{number:,} {reason}" for reason, number in report.dropped.items())
         terminal.out.print(f"left out: {left_out}", style="yellow")
-    for failure in report.failed[:MAX_FAILURES]:
-        line = f"{failure.path}: {failure.reason} ({failure.code})"
-        terminal.out.print(Text(line, style="red"), soft_wrap=True)
-    if len(report.failed) > MAX_FAILURES:
-        terminal.out.print(f"... and {len(report.failed) - MAX_FAILURES} more: --json lists them all", style="red")
+    show_failures(terminal, list_failures(report.failed))
     return code

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from moca_rag.indexer.discover import walk_files
+from moca_rag.indexer.discover import list_documents
 from moca_rag.train.mixes import PrepareReport, load_mix, tell_size
 from moca_rag.train.pdf_rows import PdfReport, PdfSettings, write_pdf_rows
 from moca_rag.train.prepare import prepare_rows
@@ -47,10 +47,7 @@ def from_pdfs(
       moca data from-pdfs ./pdfs ./rows-cl --stage cl --held-out 0.2 --json
     """
     ctx.obj.as_json = as_json
-    if not folder.exists():
-        raise ConfigError(f"{folder} does not exist: name a folder or file that does")
-    paths = list(walk_files(folder, [])) if folder.is_dir() else [folder]
-    return write_pdf_rows(paths, out, PdfSettings(stage=stage, seed=seed, held_out=held_out), ctx.obj)
+    return write_pdf_rows(list_documents(folder), out, PdfSettings(stage=stage, seed=seed, held_out=held_out), ctx.obj)
 
 
 def show_pdf_rows(terminal: Terminal, report: PdfReport) -> int:

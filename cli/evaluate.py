@@ -23,10 +23,7 @@ ModelOption = Annotated[
     typer.Option(metavar="FOLDER_OR_HUB_ID", envvar="MOCA_MODEL", help="The model that is judged, or none."),
 ]
 
-TITLES = {
-    "corpus": ("whole corpus", "questions"),
-    "document": ("within the right document", "pairs of question and document"),
-}
+TITLES = {"corpus": "whole corpus", "document": "within the right document"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +137,7 @@ def _print_scope(terminal: Terminal, scope: "Scope") -> None:
     from moca_rag.metrics import count_ties
     from moca_rag.webpage import LEADING, MEASURE_NAMES
 
-    title, what = TITLES[scope.name]
-    table = make_table(f"{title}, {len(scope.queries):,} {what}")
+    table = make_table(f"{TITLES[scope.name]}, {len(scope.queries):,} {scope.counted}")
     for name in (*MEASURE_NAMES.values(), "ties"):
         table.add_column(name, justify="right")
     for mode, run in scope.runs.items():

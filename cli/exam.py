@@ -5,26 +5,26 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from moca_rag.indexer.discover import walk_files
+from moca_rag.indexer.discover import list_documents
 from moca_rag.train.settings import ExamReport, ExamSettings
-
-from moca_rag.errors import ConfigError
 
 from .main import EXIT_SOME_FAILED
 from .options import JsonOption
 from .terminal import Terminal
 from .views import count, list_failures, show_failures
 
+USUAL = ExamSettings()
+OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; it must be new or empty.")]
+MinWordsOption = Annotated[int, typer.Option(metavar="N", help="Pages with fewer words are left out.")]
+
 
 def exam(
     ctx: typer.Context,
     documents: Annotated[Path, typer.Argument(metavar="DOCUMENTS", help="Texts of moca data corpus.")],
     fonts: Annotated[Path, typer.Argument(metavar="FONTS", help="The folder of fonts to set them in.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; it must be new or empty.")],
-    pages: Annotated[int, typer.Option(metavar="N", help="How many pages.")] = ExamSettings().pages,
-    min_words: Annotated[int, typer.Option(metavar="N", help="Pages with fewer words are left out.")] = (
-        ExamSettings().min_words
-    ),
+    out: OutArgument,
+    pages: Annotated[int, typer.Option(metavar="N", help="How many pages.")] = USUAL.pages,
+    min_words: MinWordsOption = USUAL.min_words,
     scans: Annotated[bool, typer.Option("--scans", help="Make every page look scanned.")] = False,
     searchable: Annotated[
         float,
@@ -53,11 +53,9 @@ def exam(
 def exam_pdfs(
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of PDFs, or one of them.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; it must be new or empty.")],
+    out: OutArgument,
     pages: Annotated[int, typer.Option(metavar="N", help="At most so many pages, drawn from all.")] = 200,
-    min_words: Annotated[int, typer.Option(metavar="N", help="Pages with fewer words are left out.")] = (
-        ExamSettings().min_words
-    ),
+    min_words: MinWordsOption = USUAL.min_words,
     searchable: Annotated[
         float,
         typer.Option(metavar="SHARE", help="So many of the pages keep their text layer; the others become pictures."),
@@ -77,13 +75,10 @@ def exam_pdfs(
       moca data exam-pdfs ./pdfs scans --pages 5 --min-words 3 --searchable 0 --json
     """
     ctx.obj.as_json = as_json
-    if not folder.exists():
-        raise ConfigError(f"{folder} does not exist: name a folder or file that does")
     from moca_rag.train.pdf_exam import write_pdf_exam  # loads Pillow
 
-    paths = list(walk_files(folder, [])) if folder.is_dir() else [folder]
     settings = ExamSettings(pages=pages, min_words=min_words, searchable=searchable, seed=seed)
-    return write_pdf_exam(paths, out, settings, ctx.obj)
+    return write_pdf_exam(list_documents(folder), out, settings, ctx.obj)
 
 
 def show_exam(terminal: Terminal, report: ExamReport) -> int:

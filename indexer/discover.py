@@ -83,6 +83,13 @@ def find_scopes(paths: list[Path], catalog: Catalog | None) -> list[Scope]:
     return [scope for scope in outer if not scope.below or scope.root not in whole]
 
 
+def list_documents(path: Path) -> list[Path]:
+    """The documents below a folder, or the one that is named. Raises ConfigError where there is nothing of that name."""
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist: name a folder or file that does")
+    return list(walk_files(path, [])) if path.is_dir() else [path]
+
+
 def walk_files(folder: Path, unlisted: list[Path]) -> Iterator[Path]:
     """Documents below a folder, in a fixed order. Hidden entries are left out; each real folder is entered once.
 

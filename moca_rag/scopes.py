@@ -1,9 +1,10 @@
 """What a judged folder's rankings amount to: means beside chance, intervals, differences between modes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 from .judged import JudgedQuery
 from .metrics import Qrels, Run, bootstrap_interval, mean_scores, paired_difference
@@ -18,6 +19,11 @@ class Estimate(NamedTuple):
     mean: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """The mean of these questions' values, and how far other questions of the same sort could move it."""
+        return cls(sum(values) / len(values), *bootstrap_interval(values))
 
 
 class Difference(NamedTuple):
@@ -46,6 +52,11 @@ class Scope:
     chance: Scores
 
     @property
+    def counted(self) -> str:
+        """What its figures are means over."""
+        return "questions" if self.name == "corpus" else "pairs of question and document"
+
+    @property
     def kinds(self) -> list[str]:
         """The kinds of its questions, in the order in which they come; none where questions carry none."""
         return list(dict.fromkeys(query.kind for query in self.queries.values() if query.kind))
@@ -55,9 +66,8 @@ class Scope:
         return [key for key, query in self.queries.items() if kind is None or query.kind == kind]
 
     def estimate(self, mode: Mode, measure: str, kind: str | None = None) -> Estimate:
-        """The mean of a measure, and how far other questions of the same sort could move it."""
-        values = [self.scores[mode][key][measure] for key in self.keys(kind)]
-        return Estimate(sum(values) / len(values), *bootstrap_interval(values))
+        """The mean of a measure over all questions, or those of a kind."""
+        return Estimate.of([self.scores[mode][key][measure] for key in self.keys(kind)])
 
     def expect(self, measure: str, kind: str | None = None) -> float:
         """The mean of a measure where pages come in random order."""

@@ -90,9 +90,8 @@ def _scope(scope: Scope) -> str:
     chance = "".join(f"<td>{scope.expect(measure):.3f}</td>" for measure in MEASURES)
     rows.append(f'<tr class="chance"><th>random</th><td></td>{chance}<td></td></tr>')
     head = f"<tr><th></th><th class=wide>nDCG@5, 95% interval</th>{names}<th>ties</th></tr>"
-    what = "questions" if scope.name == "corpus" else "pairs of question and document"
     return (
-        f"<section><h2>{SCOPE_NAMES[scope.name]} <small>{len(scope.queries):,} {what}</small></h2>"
+        f"<section><h2>{SCOPE_NAMES[scope.name]} <small>{len(scope.queries):,} {scope.counted}</small></h2>"
         f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
         f"{''.join(map(_difference, scope.compare(LEADING)))}</section>"
     )

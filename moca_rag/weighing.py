@@ -8,10 +8,11 @@ from pathlib import Path
 from .catalog import Catalog
 from .errors import ConfigError
 from .fusion import DEPTH
-from .judged import JudgedFolder, make_key, read_key
+from .judged import JudgedFolder, make_key
 from .judging import Asked, IndexFunction, Opened, open_judged
-from .metrics import Run, bootstrap_interval, paired_difference, score_run
+from .metrics import Run, paired_difference, score_run
 from .progress import Reporter
+from .ranking import text_pages
 from .records import Encoder, ModelCard, Query
 from .scopes import Estimate
 from .search import Request, check_request, first_files, rank_pages, share_scores
@@ -74,8 +75,8 @@ def weigh_folder(
         wordy, wordless = _split_by_words(catalog, opened.asked)
         if not wordy or not wordless:
             raise ConfigError(
-                f"{judged.path}: {len(wordy)} questions are answered by pages with words and {len(wordless)} by pages "
-                "without: weighing needs both (moca data exam-pdfs makes such a folder)"
+                f"{judged.path}: pages with words answer {len(wordy)} of its questions and pages without {len(wordless)}: "
+                "weighing needs both (moca data exam-pdfs makes such a folder)"
             )
         reporter.start("rankings", len(opened.asked))
         rankings = [_rank(opened, one, reporter) for one in opened.asked]
@@ -98,24 +99,24 @@ def weigh_folder(
             tried.append(_weigh(vision, share, found, text, wordy, wordless))
             reporter.advance("weights")
     sizes = (len(wordy), len(wordless))
-    return Weighing(judged.path, opened.kept, model.name, *sizes, _estimate(list(text.values())), tried)
+    return Weighing(judged.path, opened.kept, model.name, *sizes, Estimate.of(list(text.values())), tried)
 
 
 def _split_by_words(catalog: Catalog, asked: Sequence[Asked]) -> tuple[list[str], list[str]]:
     """The questions that only pages with words answer, and those that only pages without do."""
     files = first_files(catalog, [file.document_id for file in catalog.files()])
     documents = {make_key(file.name): document_id for document_id, file in files.items()}
-    parts: tuple[list[str], list[str]] = ([], [])
+    wordy, wordless = [], []
     for one in asked:
-        has_words = set()
-        for page in (page for page, grade in one.grades.items() if grade > 0):
-            name, _, number = read_key(page).rpartition("#")
-            page_id = catalog.find_page(documents[make_key(name)], int(number)) if make_key(name) in documents else None
-            if page_id is not None:
-                has_words.add(catalog.pages([page_id])[page_id].num_words > 0)
-        if len(has_words) == 1:
-            parts[has_words == {False}].append(one.key)
-    return parts
+        places = [page.rpartition("#") for page, grade in one.grades.items() if grade > 0]
+        found = {catalog.find_page(documents[name], int(number)) for name, _, number in places if name in documents}
+        pages = {page_id for page_id in found if page_id is not None}
+        with_words = text_pages(catalog, pages)
+        if pages and with_words == pages:
+            wordy.append(one.key)
+        elif pages and not with_words:
+            wordless.append(one.key)
+    return wordy, wordless
 
 
 def _rank(opened: Opened, one: Asked, reporter: Reporter) -> dict[str, dict[int, float]]:
@@ -144,12 +145,8 @@ def _weigh(
     return Weighed(
         vision,
         share,
-        _estimate(list(found.values())),
-        _estimate(own),
-        _estimate([found[key] for key in wordless]),
+        Estimate.of(list(found.values())),
+        Estimate.of(own),
+        Estimate.of([found[key] for key in wordless]),
         Estimate(*paired_difference(own, base)),
     )
-
-
-def _estimate(values: Sequence[float]) -> Estimate:
-    return Estimate(sum(values) / len(values), *bootstrap_interval(values))

@@ -210,7 +210,7 @@ class ClStage:
             settings.batch_size,
             settings.seed,
             weights={task: source.weight for task, source in sources.items()},
-            batches={task: source.batch_size for task, source in sources.items() if source.batch_size},
+            batch_sizes={task: source.batch_size for task, source in sources.items() if source.batch_size},
             task_aware=settings.task_aware,
             keep_last=settings.keep_last,
         )

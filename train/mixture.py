@@ -110,11 +110,9 @@ class Mixture(Generic[Row]):
         return {task: found[task] for task in tasks}
 
     def fingerprint(self) -> str:
-        """A hash of all sources, in order, and of how they are drawn where that is not the usual way."""
-        names = [source.fingerprint() for source in self._sources]
-        drawn = [(source.source.weight, source.source.batch_size) for source in self._sources]
-        told = " ".join(names) if set(drawn) <= {(1.0, 0)} else repr((names, drawn))
-        return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
+        """A hash of all sources, in order, and of how they are drawn."""
+        told = [(rows.fingerprint(), rows.source.weight, rows.source.batch_size) for rows in self._sources]
+        return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
     def _find(self, number: int) -> tuple[Rows[Row], int]:
         place = bisect_right(self._ends, number)

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import astuple
 from difflib import get_close_matches
 from glob import glob
 from itertools import islice, repeat
@@ -63,7 +62,9 @@ class Rows(Generic[Row]):
 
     def fingerprint(self) -> str:
         """A hash of how the rows are read, of all file sizes and of samples of the bytes; no name, place or time."""
-        digest = hashlib.blake2b(repr((self._size, self._names, astuple(self.source)[2:7])).encode(), digest_size=16)
+        source = self.source
+        told = (self._size, self._names, source.task, source.limit, source.columns, source.negatives)
+        digest = hashlib.blake2b(repr(told).encode(), digest_size=16)
         files = list(self._table.files)
         if self._pictures is not None and self._pictures.place.is_file():
             files.append(self._pictures.place)

@@ -27,7 +27,7 @@ class TaskBatches:
 
     A weight says how often an epoch sees each row of its task: 1 unless given, which mixes in proportion to the sizes
     and sees every row once; 3 for three times, 0.5 for another random half each epoch, 0 for never. A task's batches
-    have `batch_size` rows unless `batches` names a number of its own: texts cost little, pages much. A task's last
+    have `batch_size` rows unless `batch_sizes` names a number of its own: texts cost little, pages much. A task's last
     incomplete batch is dropped unless `keep_last`. Without `task_aware` (an ablation) batches mix all tasks, and have
     `batch_size` rows. Raises ConfigError on an unknown weight, and on a task that would silently fill no batch.
 
@@ -42,7 +42,7 @@ class TaskBatches:
     weights: Mapping[str, float] | None = None
     task_aware: bool = True
     keep_last: bool = field(default=False, kw_only=True)
-    batches: Mapping[str, int] | None = field(default=None, kw_only=True)
+    batch_sizes: Mapping[str, int] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for task, weight in (self.weights or {}).items():
@@ -52,7 +52,7 @@ class TaskBatches:
                 raise ConfigError(f"a weight is given for {task!r}, and there is no such task: {hint}")
             if not 0 <= weight < math.inf:
                 raise ConfigError(f"the weight of {task!r} is {weight}: give 0 or more, 1 for every row once an epoch")
-        for number in (self.batch_size, *(self.batches or {}).values()):
+        for number in (self.batch_size, *(self.batch_sizes or {}).values()):
             if number < 1:
                 raise ConfigError(f"batch_size={number}: give 1 or more")
         for task in self.sizes:
@@ -113,7 +113,7 @@ class TaskBatches:
         return round(self._weight(task) * self.sizes[task])
 
     def _size(self, task: str) -> int:
-        return (self.batches or {}).get(task, self.batch_size)
+        return (self.batch_sizes or {}).get(task, self.batch_size)
 
     def _starts(self, task: str, num_rows: int) -> range:
         size = self._size(task)

@@ -16,6 +16,13 @@ def papers(tmp_path: Path) -> Path:
     return tmp_path / "papers"
 
 
+@pytest.fixture
+def damaged(papers: Path) -> Path:
+    """The same folder with a document that cannot be read."""
+    (papers / "bad.pdf").write_bytes(b"%PDF-1.7")
+    return papers
+
+
 def test_a_folder_of_pdfs_becomes_rows(papers: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = papers.parent / "rows"
     assert run(["data", "from-pdfs", str(papers), str(out), "--json"]) == 0
@@ -34,10 +41,9 @@ def test_a_folder_of_pdfs_becomes_rows(papers: Path, capsys: pytest.CaptureFixtu
     }
 
 
-def test_a_person_reads_what_was_written_and_what_failed(papers: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (papers / "bad.pdf").write_bytes(b"%PDF-1.7")
-    out = papers.parent / "rows"
-    assert run(["data", "from-pdfs", str(papers), str(out), "--stage", "cpt", "--held-out", "0"]) == 3
+def test_a_person_reads_what_was_written_and_what_failed(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = damaged.parent / "rows"
+    assert run(["data", "from-pdfs", str(damaged), str(out), "--stage", "cpt", "--held-out", "0"]) == 3
     said = capsys.readouterr().out
     assert f"{out}: 4 documents, 8 pages, " in said
     assert "cpt.parquet           8 rows" in said
@@ -58,10 +64,9 @@ def test_what_cannot_be_done_is_one_line(papers: Path, capsys: pytest.CaptureFix
         assert "Traceback" not in said
 
 
-def test_an_exam_of_ones_own_pdfs_is_judged_as_it_stands(papers: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (papers / "bad.pdf").write_bytes(b"%PDF-1.7")
-    out = papers.parent / "exam"
-    assert run(["data", "exam-pdfs", str(papers), str(out), "--min-words", "5", "--searchable", "1"]) == 3
+def test_an_exam_of_ones_own_pdfs_is_judged_as_it_stands(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = damaged.parent / "exam"
+    assert run(["data", "exam-pdfs", str(damaged), str(out), "--min-words", "5", "--searchable", "1"]) == 3
     said = capsys.readouterr().out
     assert f"{out}: 8 pages, asked for by 8 sentence" in said
     assert "bad.pdf: is broken beyond repair" in said

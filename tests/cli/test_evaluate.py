@@ -172,7 +172,9 @@ def test_the_weights_of_a_look_are_told_as_moca_json_has_them(place: Path, capsy
     assert run(["eval", "weights", str(place)]) == 2
     assert "there is no look to weigh without a model" in capsys.readouterr().err
     assert run(["eval", "weights", str(place), "--model", "m"]) == 2
-    assert "2 questions are answered by pages with words and 0 by pages without" in capsys.readouterr().err
+    assert (
+        "pages with words answer 2 of its questions and pages without 0: weighing needs both" in capsys.readouterr().err
+    )
     make_picture(place / "pdfs" / "b.png")
     (place / "qrels.tsv").write_text("q1\ta.pdf#1\t1\nq2\tb.png#1\t1\n")
     assert run(["eval", "weights", str(place), "--model", "m"]) == 0

@@ -67,5 +67,7 @@ def test_the_best_is_the_best_of_those_that_cost_next_to_nothing() -> None:
 
 def test_a_folder_with_nothing_to_weigh_is_refused(place: Path) -> None:
     (place / "qrels.tsv").write_text("q1\twords.pdf#2\t1\nq2\tgone.pdf#1\t1\n")
-    with pytest.raises(ConfigError, match="1 questions are answered by pages with words and 0 by pages without"):
+    with pytest.raises(
+        ConfigError, match="pages with words answer 1 of its questions and pages without 0: weighing needs both"
+    ):
         weigh_folder(read_judged(place), index_documents, ColourEncoder(), place.parent / "cache", SilentReporter())

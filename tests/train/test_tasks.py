@@ -107,14 +107,14 @@ def test_each_pass_and_each_task_has_an_order_of_its_own() -> None:
 
 
 def test_a_task_may_have_batches_of_its_own_size() -> None:
-    plan = make(batches={"texts": 40}, keep_last=False)
+    plan = make(batch_sizes={"texts": 40}, keep_last=False)
     sizes = Counter((task, len(rows)) for task, rows in plan.epoch(0))
     assert sizes == {("charts", 8): 4, ("scans", 8): 6, ("", 8): 1, ("texts", 40): 3}
     assert len(plan) == 14
     with pytest.raises(ConfigError, match="batch_size=0: give 1 or more"):
-        make(batches={"texts": 0})
+        make(batch_sizes={"texts": 0})
     with pytest.raises(ConfigError, match="'charts' has 37 rows an epoch, where a batch takes 38"):
-        make(batches={"charts": 38}, keep_last=False)
+        make(batch_sizes={"charts": 38}, keep_last=False)
 
 
 def test_without_task_awareness_batches_mix_tasks() -> None:
