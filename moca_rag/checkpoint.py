@@ -23,6 +23,7 @@ PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 HUB_SECONDS = 1.5
 SAMPLES, SAMPLE_BYTES = 64, 4096
 MIN_TOKENS = 64
+MOST_REGIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class ModelSettings:
     `drop_blank` leaves out the visual tokens of cells that are of one even colour, over half of many pages.
     `vision_weight` is that of the ranking by look among three, and a page without words counts `wordless_weight` of what
     its look says: less than the defaults for a model that sees little.
+    A page picture has an embedding of each of its `regions`, equal runs of its visual tokens, and is found by the best.
     """
 
     page_prompt: str = PAGE_PROMPT
@@ -66,6 +68,12 @@ class ModelSettings:
     drop_blank: bool = False
     vision_weight: float = VISION_WEIGHT
     wordless_weight: float = 1.0
+    regions: int = 1
+
+    @property
+    def page_regions(self) -> int:
+        """The embeddings of a page: a causal model's is its last token's alone."""
+        return 1 if self.causal else self.regions
 
 
 def read_card(model: str | Path, pixels: PixelBudget | None = None, dimension: int | None = None) -> ModelCard:
@@ -97,6 +105,7 @@ def make_card(checkpoint: Checkpoint, pixels: PixelBudget | None = None, dimensi
         pixels=budget,
         vision_weight=settings.vision_weight,
         wordless_weight=settings.wordless_weight,
+        regions=settings.page_regions,
     )
 
 
@@ -246,6 +255,10 @@ def read_settings(checkpoint: Checkpoint) -> ModelSettings:
         raise ModelError(
             f"{path}: vision_weight {settings.vision_weight} and wordless_weight {settings.wordless_weight} are no shares: "
             "give them between 0 and 1"
+        )
+    if not 1 <= settings.regions <= MOST_REGIONS:
+        raise ModelError(
+            f"{path}: regions {settings.regions} is no number of parts of a page: give 1 to {MOST_REGIONS}"
         )
     if settings.max_tokens < MIN_TOKENS:
         raise ModelError(f"{path}: max_tokens {settings.max_tokens} is too short for a page: give {MIN_TOKENS} or more")

@@ -38,7 +38,7 @@ class DeferredEmbedder:
         return self._loaded().encode_queries(queries)
 
     def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
-        """One unit embedding [D] a page image or passage, in order."""
+        """The unit embedding or embeddings of each page image or passage, in order."""
         return self._loaded().encode_pages(parts)
 
     def explain(self, query: Query, image: Pixels) -> Explanation:

@@ -76,14 +76,15 @@ class Embedder:
         return convert_embeddings(embeddings, precision)
 
     def encode_pages(self, parts: Iterable[Part], *, precision: Precision = "float32") -> Iterator[NDArray[Any]]:
-        """One unit embedding [D] a page image [H, W, 3] or passage of text, in order; it reads one or two packs ahead.
+        """A unit embedding [D] a page image [H, W, 3] or passage of text, in order; it reads one or two packs ahead.
 
+        A model of several regions has one of each for an image, [R, D], from the one forward pass; see `weigh_runs`.
         An image at its `smart_resize` size is taken as it is, any other is resized to it; a passage is read bare. Images
         and passages share packs. Raises ModelError where a single page does not fit into memory, ConfigError on a
         passage without a sign.
         """
         for rows in self._feed.run(map(self._part_sequence, parts)):
-            yield convert_embeddings(rows[0], precision)
+            yield convert_embeddings(rows if len(rows) > 1 else rows[0], precision)
 
     def encode_regions(
         self, pages: Iterable[tuple[Pixels, Sequence[Box]]], *, precision: Precision = "float32"
@@ -103,7 +104,8 @@ class Embedder:
         sequence = self._page_sequence(image)
         states = self._feed.states(sequence)[:, : self._card.dimension]
         [embedding] = self.encode_queries([query])
-        return split_score(embedding, states, sequence.ids == self._builder.tokens.pad, sequence.grids[0])
+        is_image = sequence.ids == self._builder.tokens.pad
+        return split_score(embedding, states, is_image, sequence.grids[0], sequence.weights)
 
     def _check_mean(self) -> None:
         if self._card.pooling != "mean":
@@ -121,7 +123,7 @@ class Embedder:
 
     def _page_sequence(self, image: Pixels) -> TokenSequence:
         text = _page_text(self._card)
-        return self._builder.build([image, text] if text else [image])
+        return self._builder.build([image, text] if text else [image], self._card.regions)
 
     def _region_sequence(self, image: Pixels, boxes: Sequence[Box]) -> TokenSequence:
         sequence = self._page_sequence(image)

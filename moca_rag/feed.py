@@ -12,7 +12,7 @@ from .errors import ModelError
 from .inputs import Pack, TokenSequence
 from .memory import keep_memory
 from .pixels import PATCHES_PER_TOKEN
-from .pooling import pool, weighted_pool
+from .pooling import pool_regions
 from .records import Floats
 from .shapes import ModelShape
 
@@ -96,14 +96,8 @@ class Feed:
     def _embed(self, batch: Sequence[TokenSequence]) -> list[Tensor]:
         pack = Pack.of(batch)
         states = self.backbone(pack)[:, : self._dimension]
-        if all(sequence.weights is None for sequence in batch):
-            return list(pool(states, pack.lengths, causal=self.backbone.causal)[:, None])
-        return [
-            pool(part, [len(part)], causal=self.backbone.causal)
-            if sequence.weights is None
-            else weighted_pool(part, torch.from_numpy(sequence.weights).to(part.device))
-            for sequence, part in zip(batch, torch.split(states, list(pack.lengths)), strict=True)
-        ]
+        weights = [sequence.weights for sequence in batch]
+        return pool_regions(states, pack.lengths, weights, causal=self.backbone.causal)
 
     def _finish(self, embeddings: Sequence[Tensor]) -> Iterator[Floats]:
         if not embeddings:

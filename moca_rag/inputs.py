@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from .errors import ConfigError, ModelError, one_line
 from .pixels import MERGE_SIDE, PATCH_SIDE, PATCHES_PER_TOKEN, Grid, find_ink, fit_image, patchify
 from .records import Floats, Ids, PixelBudget, Pixels
+from .regions import weigh_runs
 from .shapes import VisionTokens
 
 BLOCK = PATCH_SIDE * MERGE_SIDE  # a visual token's side in pixels
@@ -92,10 +93,11 @@ class SequenceBuilder:
                 f"{self._max_tokens:,}: give max_pixels of at most {most:,}, or raise max_tokens in its moca.json"
             )
 
-    def build(self, parts: Sequence[str | Pixels]) -> TokenSequence:
+    def build(self, parts: Sequence[str | Pixels], regions: int = 1) -> TokenSequence:
         """The sequence of texts and images [H, W, 3] in the order given, each text tokenised by itself.
 
         Over the model's limit a text is cut on the right, and the log says so; an image never is: raises ConfigError.
+        With several `regions`, what has an image asks for an embedding of each of them, see `weigh_runs`.
         """
         images = [self._cover(fit_image(part, self._budget)) for part in parts if not isinstance(part, str)]
         grids = tuple(grid for grid, _ in images)
@@ -115,11 +117,13 @@ class SequenceBuilder:
             else:
                 ids.append(next(pending))
         joined = np.concatenate(ids)
+        is_image = joined == self.tokens.pad
         return TokenSequence(
             ids=joined,
-            positions=rope_positions(joined == self.tokens.pad, grids),
+            positions=rope_positions(is_image, grids),
             patches=np.concatenate([np.zeros((0, 3 * PATCH_SIDE**2), np.uint8), *(patches for _, patches in images)]),
             grids=grids,
+            weights=weigh_runs(is_image, regions) if regions > 1 and is_image.any() else None,
         )
 
     def _cover(self, image: Pixels) -> tuple[Grid, Pixels]:

@@ -138,7 +138,7 @@ class CheckedEncoder:
         return rows
 
     def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
-        """One unit embedding [D] a page image or passage; after the last, raises ModelError where all images' are equal."""
+        """The unit embeddings of each page image or passage; after the last, raises ModelError where all images' are equal."""
         are_images: deque[bool] = deque()
 
         def noted() -> Iterator[Part]:
@@ -148,9 +148,11 @@ class CheckedEncoder:
 
         rows = []
         for row in self._encoder.encode_pages(noted()):
-            check_embeddings(row[None], unit=True, name=f"{self.card.name}, pages")
+            regions = np.atleast_2d(row)
+            for one in regions:
+                check_embeddings(one[None], unit=True, name=f"{self.card.name}, pages")
             if are_images.popleft():
-                rows.append(row)
+                rows.append(regions[0])
             yield row
         if rows:
             check_embeddings(np.stack(rows), unit=True, name=f"{self.card.name}, pages")

@@ -102,11 +102,24 @@ class PageModel(AbsEncoder):  # type: ignore[misc]
         self.mteb_model_meta = describe(encoder.card)
 
     def encode(self, inputs: DataLoader[Any], *, prompt_type: PromptType | None = None, **_: Any) -> Floats:
-        """Unit embeddings [N, D] of a loader's texts, or where documents are asked for, of its pictures."""
+        """Unit embeddings [N, D] of a loader's texts, or where documents are asked for, of its pictures.
+
+        Those of a model with regions are [N, R, D]; a page that has fewer has them over again.
+        """
         if prompt_type is not PromptType.document:
             return self._encoder.encode_queries([Query(text) for batch in inputs for text in batch["text"]])
         self._reporter.start("pages", len(inputs.dataset))  # type: ignore[arg-type]
-        return np.stack(list(self._encoder.encode_pages(self._pictures(inputs))))
+        rows = self._encoder.encode_pages(self._pictures(inputs))
+        most = self._encoder.card.regions
+        return np.stack(
+            list(rows) if most == 1 else [row[np.arange(most) % len(row)] for row in map(np.atleast_2d, rows)]
+        )
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
+        """Cosines [N, M] of unit embeddings [N, D] and pages [M, D], or the best of their regions [M, R, D]."""
+        queries, pages = torch.as_tensor(embeddings1), torch.as_tensor(embeddings2)
+        scores = queries @ pages.flatten(0, -2).T
+        return scores.view(len(queries), len(pages), -1).amax(dim=-1)
 
     def _pictures(self, inputs: DataLoader[Any]) -> Iterator[Pixels]:
         for batch in inputs:
@@ -159,7 +172,8 @@ class CheckedModel:
             raise ModelError(f"{self.mteb_model_meta.name} gave {len(rows)} embeddings for {len(order)} inputs")
         kind = "pages" if options["prompt_type"] is PromptType.document else "queries"
         name = f"{self.mteb_model_meta.name}, {options['task_metadata'].name}, {kind}"
-        check_embeddings(rows.flatten(1).numpy(), unit=self._unit, name=name)
+        each = rows.flatten(1) / rows[..., 0].numel() ** 0.5 * len(rows) ** 0.5  # several of unit length are one
+        check_embeddings(each.numpy(), unit=self._unit, name=name)
         return dict(zip(order, rows, strict=True))
 
     def similarity(self, queries: Any, pages: Any) -> Any:

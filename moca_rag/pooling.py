@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from .records import Floats
+
 
 def pool(states: Tensor, lengths: Sequence[int], *, causal: bool = False) -> Tensor:
     """Unit embeddings [N, D] from packed states [T, D]: `mean_pool`, or `last_pool` of a causal model."""
@@ -51,6 +53,27 @@ def weighted_pool(states: Tensor, weights: Tensor) -> Tensor:
             [0.0000, 1.0000]])
     """
     return normalize(weights.float() @ states.float(), dim=-1)
+
+
+def pool_regions(
+    states: Tensor, lengths: Sequence[int], weights: Sequence[Floats | None], *, causal: bool = False
+) -> list[Tensor]:
+    """Unit embeddings [R, D] of each sequence of packed states: `weighted_pool` by its weights, else its one `pool`.
+
+    >>> import numpy as np
+    >>> states = torch.tensor([[3.0, 4.0], [0.0, 1.0], [0.0, 3.0]])
+    >>> [rows.shape[0] for rows in pool_regions(states, [1, 2], [None, np.eye(2, dtype=np.float32)])]
+    [1, 2]
+    """
+    if all(asked is None for asked in weights):
+        return list(pool(states, lengths, causal=causal)[:, None])
+    _check_lengths(states, lengths)
+    return [
+        pool(part, [len(part)], causal=causal)
+        if asked is None
+        else weighted_pool(part, torch.from_numpy(asked).to(part.device))
+        for asked, part in zip(weights, torch.split(states, list(lengths)), strict=True)
+    ]
 
 
 def _check_lengths(states: Tensor, lengths: Sequence[int]) -> None:

@@ -137,7 +137,8 @@ VISION_WEIGHT = 0.3  # among three rankings, of a model that says nothing else
 class ModelCard:
     """What decides an embedding, so that embeddings of two models are never mixed in one collection.
 
-    The two weights decide none: they say how far the model's vision counts beside words (see `fusion`).
+    The two weights decide none: they say how far the model's vision counts beside words (see `fusion`). A page picture
+    has an embedding of each of its `regions`, one where it has one.
     """
 
     name: str
@@ -149,6 +150,7 @@ class ModelCard:
     pixels: PixelBudget
     vision_weight: float = VISION_WEIGHT
     wordless_weight: float = 1.0
+    regions: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,10 @@ class Encoder(Protocol):
         ...
 
     def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
-        """One unit embedding [D] a page image [H, W, 3] or passage, in any mixture, in order; it reads only a few ahead."""
+        """A unit embedding [D] a page image [H, W, 3] or passage, in any mixture, in order; it reads only a few ahead.
+
+        Where the card has several regions, a page image has as many, or fewer: [R, D].
+        """
         ...
 
     def explain(self, query: Query, image: Pixels) -> Explanation:

@@ -20,8 +20,9 @@ RANKINGS: Mapping[Mode, tuple[str, ...]] = {
     "passages": ("passages",),
     "hybrid": ("vision", "passages", "text"),
 }
-# Vectors asked for, for each page that is wanted: the best passages of a collection are often of the same pages.
-SPREAD = {"vision": 1, "passages": 4}
+SPREAD = (
+    4  # vectors asked for, for each page that is wanted: the best passages of a collection are often of the same pages
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def find_hits(
     needed by all modes but text. What the collection's `model` says of its weights holds where none are given.
     """
     allowed = allowed_files(catalog, request.where or {}, request.within)
-    rankings = rank_pages(catalog, request, stores, embedding, allowed)
+    rankings = rank_pages(catalog, request, stores, embedding, allowed, model)
     shares = share_scores(catalog, rankings, model, weights, max(DEPTH, request.top_k))
     best = sorted(shares, key=lambda page_id: (-sum(shares[page_id].values()), page_id))[: request.top_k]
     return _describe(catalog, request, best, shares, allowed)
@@ -97,13 +98,15 @@ def rank_pages(
     stores: Mapping[str, LocalStore | StorePart],
     embedding: Floats | None,
     allowed: Mapping[int, FileRow] | None = None,
+    model: ModelCard | None = None,
 ) -> dict[str, dict[int, float]]:
-    """The scores of the best pages in each ranking that the request asks for."""
+    """The scores of the best pages in each ranking that the request asks for, in a collection of this model's."""
     depth = max(DEPTH, request.top_k)
     rankings: dict[str, dict[int, float]] = {}
     for name in RANKINGS[request.mode]:
         if name in stores and embedding is not None:
-            rankings[name] = rank_vectors(catalog, stores[name], embedding, depth, allowed, SPREAD[name])
+            is_alone = name == "vision" and model is not None and model.regions == 1
+            rankings[name] = rank_vectors(catalog, stores[name], embedding, depth, allowed, 1 if is_alone else SPREAD)
     if request.expression is not None:
         rankings["text"] = rank_text(catalog, request.expression, depth, None if allowed is None else list(allowed))
     return rankings

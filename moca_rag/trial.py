@@ -21,6 +21,7 @@ from .checkpoint import SETTINGS_FILE, read_json
 from .errors import ModelError, one_line
 from .pixels import MERGE_SIDE
 from .records import Floats, Pixels, Query
+from .regions import make_grid
 
 Format: TypeAlias = Literal["sentence-transformers", "qwen", "moca"]
 DType: TypeAlias = Literal["bfloat16", "float16", "float32"]
@@ -57,12 +58,14 @@ class Export:
 
 
 def embed_here(model: str | Path) -> Floats:
-    """Our own unit embeddings [4, D] of what is tried: three texts in one batch, then one page."""
+    """Our own unit embeddings [4, D] of what is tried: three texts in one batch, then one page as a whole."""
     from .embedder import Embedder
 
     embedder = Embedder.open(model, device="cpu")
     queries = embedder.encode_queries([Query(text) for text in TEXTS])
-    return np.stack([*queries, *embedder.encode_pages([draw_page()])])
+    if embedder.card.regions == 1:
+        return np.stack([*queries, *embedder.encode_pages([draw_page()])])
+    return np.concatenate([queries, *embedder.encode_regions([(draw_page(), make_grid(1, 1))])])
 
 
 def has_reader(format: Format) -> bool:

@@ -123,7 +123,8 @@ def _rank(opened: Opened, one: Asked, reporter: Reporter) -> dict[str, dict[int,
     request = check_request(Request(Query(one.query.text), DEPTH, "hybrid"), opened.collection.fingerprint)
     stores = opened.collection.stores()
     reporter.advance("rankings")
-    return rank_pages(opened.collection.catalog, request, stores, opened.vectors[one.query.text])
+    collection, vector = opened.collection, opened.vectors[one.query.text]
+    return rank_pages(collection.catalog, request, stores, vector, model=collection.fingerprint.model)
 
 
 def _name_pages(catalog: Catalog, page_ids: Iterable[int]) -> dict[int, str]:

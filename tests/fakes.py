@@ -1,6 +1,7 @@
 """A model whose embeddings can be predicted by hand, and documents to embed: all that it understands are colours."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,24 @@ class ColourEncoder:
             return embed_meaning(part)
         self.num_pages += 1
         return embed_colours(part)
+
+
+class HalvesEncoder(ColourEncoder):
+    """Sees the upper and the lower half of a page by themselves; two halves alike are one region."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.card = replace(self.card, regions=2)
+
+    def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
+        """Unit embeddings [1 or 2, 4] of a page, or one [4] of a passage."""
+        for part in parts:
+            if isinstance(part, str):
+                yield self._embed_part(part)
+                continue
+            self.num_pages += 1
+            rows = np.stack([embed_colours(half) for half in np.array_split(part, 2)])
+            yield rows[:1] if np.allclose(rows[0], rows[1]) else rows
 
 
 def embed_meaning(text: str) -> Floats:

@@ -18,7 +18,7 @@ from moca_rag.checkpoint import Checkpoint
 from moca_rag.costs import count_flops
 from moca_rag.errors import ConfigError
 from moca_rag.inputs import Pack, TokenSequence
-from moca_rag.pooling import pool
+from moca_rag.pooling import pool_regions
 
 from .checkpoints import find_newest, read_tensors
 from .contrast import accuracy, distil, info_nce, mask_duplicates, matryoshka_nce, place_positives
@@ -58,19 +58,21 @@ class Work:
 
 
 class ContrastiveModel(nn.Module):
-    """A backbone that gives one unit embedding a sequence."""
+    """A backbone that gives a sequence as many unit embeddings as a page has regions."""
 
-    def __init__(self, backbone: Backbone, padding: TokenSequence | None) -> None:
-        """`padding` goes with every chunk of a sharded model, and its embedding is dropped."""
+    def __init__(self, backbone: Backbone, padding: TokenSequence | None, regions: int = 1) -> None:
+        """`padding` goes with every chunk of a sharded model, and its embeddings are dropped."""
         super().__init__()
         self.backbone = backbone
-        self._padding = padding
+        self._padding, self._regions = padding, regions
 
     def forward(self, chunk: Sequence[TokenSequence]) -> Tensor:
-        """Unit embeddings [N, D]."""
-        pack = Pack.of([*chunk, self._padding] if self._padding is not None else chunk)
-        embeddings = pool(self.backbone(pack), pack.lengths, causal=self.backbone.causal)
-        return embeddings[: len(chunk)]
+        """Unit embeddings [N, R, D]; what has fewer, as a text has one, has them over again."""
+        sequences = [*chunk, self._padding] if self._padding is not None else chunk
+        pack = Pack.of(sequences)
+        weights = [sequence.weights for sequence in sequences]
+        parts = pool_regions(self.backbone(pack), pack.lengths, weights, causal=self.backbone.causal)
+        return torch.stack([rows[torch.arange(self._regions) % len(rows)] for rows in parts])[: len(chunk)]
 
 
 class ClStage:
@@ -99,7 +101,7 @@ class ClStage:
         self._numbers, self._batches = self._plan()
         self._epoch: tuple[int, list[tuple[str, list[int]]]] | None = None
         padding = make_padding(self._shape).sequence if ranks.number > 1 else None
-        self._module = ContrastiveModel(backbone, padding)
+        self._module = ContrastiveModel(backbone, padding, reader.regions)
         compute_half(self._module, settings, ranks)
         shard(self._module, list_layers(backbone), ranks)
 
@@ -242,7 +244,7 @@ class ClStage:
 
     def _distil(self, embeddings: Tensor, meanings: Tensor) -> Tensor:
         """How far the texts of the global batch lie from where the teacher sees them."""
-        return distil(gather_with_grad(embeddings), gather_with_grad(meanings.to(embeddings.device)))
+        return distil(gather_with_grad(embeddings[:, 0]), gather_with_grad(meanings.to(embeddings.device)))
 
     def _even_out(self, chunks: Sequence[tuple[TokenSequence, ...]]) -> list[tuple[TokenSequence, ...]]:
         """As many chunks as the rank with the most has, empty ones at the end: sharded ranks step together."""
@@ -254,7 +256,7 @@ class ClStage:
     def _compare(self, embeddings: Tensor, work: Work) -> tuple[Tensor, float, int]:
         """The loss over the global batch, how many of its queries find their positive first, and how many there are."""
         device, own = embeddings.device, int(work.asked.sum())
-        queries, documents = (gather_with_grad(part) for part in (embeddings[:own], embeddings[own:]))
+        queries, documents = (gather_with_grad(part) for part in (embeddings[:own, 0], embeddings[own:]))
         asked, counts, hashes = (gather_with_grad(part.to(device)) for part in (work.asked, work.counts, work.hashes))
         positives = place_positives(counts).repeat_interleave(asked)
         same = mask_duplicates(hashes, positives)

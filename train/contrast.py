@@ -1,8 +1,8 @@
 """Contrastive loss of a batch: a query's positive against every other document (MoCa, section 2.3, equation 3).
 
 A batch stands pair by pair: documents [M, D] are each pair's positive followed by its hard negatives. `positives` [N] are
-the rows of the queries' positives, ascending; queries of one pair have the same. Embeddings are unit vectors, and all
-that counts is computed in float32.
+the rows of the queries' positives, ascending; queries of one pair have the same. Documents with an embedding of each of
+their regions [M, R, D] score by the best. Embeddings are unit vectors, and all that counts is computed in float32.
 """
 
 from collections.abc import Sequence
@@ -40,14 +40,16 @@ def mask_duplicates(hashes: Tensor, positives: Tensor) -> Tensor:
 def score_documents(
     queries: Tensor, documents: Tensor, positives: Tensor, *, same: Tensor | None = None, negatives: Negatives = "all"
 ) -> Tensor:
-    """Cosines [N, M] of queries [N, D] and documents, minus infinity where a document is neither positive nor negative.
+    """Cosines [N, M] of queries and documents, minus infinity where a document is neither positive nor negative.
 
     That is where `same` [N, M] is True, and with `negatives="own"` at the hard negatives of other queries: the paper
     ranks a positive against all documents of the batch, the released code against the positives and its own negatives.
     """
     if negatives not in get_args(Negatives):
         raise ConfigError(f"negatives={negatives!r}: give all (the paper) or own (the released code)")
-    scores = queries.float() @ documents.float().T
+    scores = queries.float() @ documents.float().flatten(0, -2).T
+    if documents.dim() == 3:
+        scores = scores.view(len(queries), *documents.shape[:2]).amax(dim=-1)
     if negatives == "own":
         is_positive = torch.zeros(len(documents), dtype=torch.bool, device=positives.device)
         is_positive[positives] = True
@@ -99,7 +101,7 @@ def matryoshka_nce(
     losses = [
         info_nce(
             normalize(queries[:, :dimension].float(), dim=-1),
-            normalize(documents[:, :dimension].float(), dim=-1),
+            normalize(documents[..., :dimension].float(), dim=-1),
             positives,
             temperature=temperature,
             same=same,

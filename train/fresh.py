@@ -73,6 +73,7 @@ def make_model(
         mask_token_id=tokenizer.token_to_id("<|mask|>"),
         causal=True,
         drop_blank=plan.drop_blank,
+        regions=plan.regions,
     )
     for name, content in (("config.json", values), (SETTINGS_FILE, asdict(settings))):
         (out / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -101,6 +101,7 @@ class PairReader(Reader):
     def __init__(self, checkpoint: Checkpoint, settings: ClSettings) -> None:
         super().__init__(checkpoint, settings)
         self._num_negatives = settings.num_negatives
+        self.regions = self.model_settings.regions if settings.bidirectional else 1
 
     def read(self, rows: Mixture[PairRow], number: int) -> Pair | Fault:
         """The pair, or why it cannot be had."""
@@ -111,11 +112,11 @@ class PairReader(Reader):
         sides = [row.positive, *row.negatives[: self._num_negatives]]
         keys, every = [side.key for side in sides], [*row.questions, *sides]
         texts = () if any(side.images for side in every) else tuple(side.text for side in every)
-        asked, told = (list(map(self._encode, part)) for part in (row.questions, sides))
-        return asked, told, keys, texts
+        asked = [self._build(side) for side in row.questions]
+        return asked, [self._build(side, self.regions) for side in sides], keys, texts
 
-    def _encode(self, side: Side) -> TokenSequence:
-        return self.builder.build(split_parts(side.text, side.images, self.pixels))
+    def _build(self, side: Side, regions: int = 1) -> TokenSequence:
+        return self.builder.build(split_parts(side.text, side.images, self.pixels), regions)
 
 
 def open_cpt_rows(checkpoint: Checkpoint, settings: CptSettings) -> Callable[[CptKey], Any]:

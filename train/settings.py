@@ -191,6 +191,8 @@ class ModelPlan:
     max_tokens: int = 1536
     drop_blank: bool = False
     """From stage one on, cells of a page that hold one even colour are left out."""
+    regions: int = 1
+    """From stage two on, a page has an embedding of each of so many equal parts."""
     sentences: int = 120_000
     """From which the tokens' meanings are learnt, where there is a teacher."""
     half: bool = False

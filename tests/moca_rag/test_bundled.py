@@ -84,7 +84,9 @@ def test_the_one_that_comes_along_reads_queries_and_pages() -> None:
     embedder = Embedder.open("moca-tiny", device="cpu")
     assert (embedder.card.pooling, embedder.card.dimension) == ("mean", 320)
     page = np.random.default_rng(0).integers(0, 256, (420, 504, 3), dtype=np.uint8)
-    found = [*embedder.encode_queries([Query("Why?"), Query("A table of costs")]), *embedder.encode_pages([page])]
+    found = np.vstack(
+        [embedder.encode_queries([Query("Why?"), Query("A table of costs")]), *embedder.encode_pages([page])]
+    )
     assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-3)
     assert found[0] @ found[1] < 0.999
 

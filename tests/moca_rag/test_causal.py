@@ -23,7 +23,13 @@ from tests.small_model import SENTENCES, write_small_model
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_small_model(tmp_path_factory.mktemp("causal"))
-    (folder / "moca.json").write_text(json.dumps({"causal": True, "min_pixels": 4 * 784, "max_pixels": 16 * 784}))
+    settings = {
+        "causal": True,
+        "min_pixels": 4 * 784,
+        "max_pixels": 16 * 784,
+        "regions": 12,
+    }  # for when it is bidirectional
+    (folder / "moca.json").write_text(json.dumps(settings))
     return folder
 
 

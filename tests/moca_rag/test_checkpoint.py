@@ -228,7 +228,7 @@ def test_settings_default_to_those_of_the_method(tmp_path: Path) -> None:
 def test_settings_live_with_the_model(tmp_path: Path) -> None:
     values: dict[str, Any] = {"page_prompt": "", "query_prompt": "Q: ", "min_pixels": 784, "max_pixels": 7840}
     values |= {"mask_token_id": 151_665, "max_tokens": 64, "drop_blank": True}
-    values |= {"vision_weight": 0.1, "wordless_weight": 0.8}
+    values |= {"vision_weight": 0.1, "wordless_weight": 0.8, "regions": 12}
     (tmp_path / "moca.json").write_text(json.dumps(values))
     assert read_settings(local(tmp_path)) == ModelSettings(**values)
 
@@ -247,6 +247,8 @@ def test_settings_live_with_the_model(tmp_path: Path) -> None:
         ('{"max_tokens": 2048.0}', "max_tokens must be of type int"),
         ('{"vision_weight": 1.0}', "vision_weight 1.0 and wordless_weight 1.0 are no shares"),
         ('{"wordless_weight": -0.1}', "are no shares: give them between 0 and 1"),
+        ('{"regions": 0}', "regions 0 is no number of parts of a page: give 1 to 64"),
+        ('{"regions": 65}', "give 1 to 64"),
         ('{"drop_blank": 1}', "drop_blank must be of type bool"),
         ("[]", "must hold a JSON object"),
         ("{", "cannot be read as JSON"),

@@ -7,10 +7,10 @@ from moca_rag.indexer.pipeline import index_documents
 
 from moca_rag.catalog import Catalog
 from moca_rag.collection import Collection, default_path
-from moca_rag.errors import CollectionError, ConfigError, DocumentError, LockedError
+from moca_rag.errors import CollectionError, ConfigError, DocumentError, FingerprintError, LockedError
 from moca_rag.fingerprint import read_fingerprint
 from moca_rag.records import Box
-from tests.fakes import COLOURS, ColourEncoder, write_pdf
+from tests.fakes import COLOURS, ColourEncoder, HalvesEncoder, write_pdf
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +202,25 @@ def test_the_default_place_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert default_path() == tmp_path / "mine"
     monkeypatch.delenv("MOCA_COLLECTION")
     assert default_path().name == "collection"
+
+
+def test_a_page_is_found_by_the_best_of_its_regions(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    for name, halves in (("mixed", ("red", "blue")), ("plain", ("green", "green"))):
+        rows = [np.full((56, 112, 3), np.array(COLOURS[colour]) * 255, np.uint8) for colour in halves]
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        Image.fromarray(np.vstack(rows)).save(tmp_path / "scans" / f"{name}.png")
+    encoder = HalvesEncoder()
+    index_documents([tmp_path / "scans"], tmp_path / "c", encoder)
+    with Collection.open(tmp_path / "c", encoder=encoder) as opened:
+        for colour in ("red", "blue"):
+            first, second = opened.search(colour, mode="vision", top_k=2)
+            assert (first.document, second.document) == ("mixed.png", "plain.png")
+            assert first.score == pytest.approx(1, abs=1e-2)  # half of the page, and nothing of the other half
+        assert opened.catalog.count()["vectors"] == 3
+    index_documents([tmp_path / "scans"], tmp_path / "c", encoder)
+    assert encoder.num_pages == 2
+    with Collection.open(tmp_path / "c") as opened, pytest.raises(FingerprintError, match=r"model\.regions: 2 -> 1"):
+        opened.fingerprint.check_model(ColourEncoder().card, tmp_path / "c")

@@ -289,3 +289,40 @@ def test_embeddings_come_in_the_precision_asked_for(embedder: Embedder, precisio
 def test_a_budget_whose_pages_have_no_room_is_refused_before_the_model_is_used(folder: Path) -> None:
     with pytest.raises(ConfigError, match="over the model's limit of 2,048"):
         Embedder.open(folder, device="cpu", pixels=PixelBudget(max_pixels=2100 * 784))
+
+
+@pytest.fixture(scope="module")
+def parted(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+    """The same model, a page of which has four regions."""
+    folder = write_small_model(tmp_path_factory.mktemp("parted"))
+    (folder / "moca.json").write_text(json.dumps({"regions": 4}))
+    return Embedder.open(folder, device="cpu", pixels=TINY)
+
+
+def test_a_page_has_an_embedding_of_each_of_its_regions_and_other_parts_have_one(
+    embedder: Embedder, parted: Embedder
+) -> None:
+    assert (embedder.card.regions, parted.card.regions) == (1, 4)
+    pages = list(parted.encode_pages([PAGES[0], "copper", PAGES[1]]))
+    assert [rows.shape for rows in pages] == [(4, 64), (64,), (4, 64)]
+    assert np.allclose(np.linalg.norm(pages[0], axis=1), 1, atol=1e-6)
+    assert close(pages[1], embedder.encode_queries([Query("copper")])[0])
+    assert close(parted.encode_queries([Query(image=PAGES[0])])[0], embedder.encode_queries([Query(image=PAGES[0])])[0])
+    [[whole]] = parted.encode_regions([(PAGES[0], [WHOLE])])
+    assert close(whole, next(embedder.encode_pages([PAGES[0]])))
+
+
+def test_a_region_moves_most_where_its_own_part_of_the_page_does(parted: Embedder) -> None:
+    image = page(8, 8)
+    below = image.copy()
+    below[168:] = 255 - below[168:]
+    before, after = parted.encode_pages([image, below])
+    assert np.vecdot(before, after).argmin() == 3
+
+
+def test_the_shares_of_a_page_add_up_to_its_nearest_regions_cosine(parted: Embedder) -> None:
+    query = Query("price of copper")
+    best = float((next(parted.encode_pages([PAGES[1]])) @ parted.encode_queries([query])[0]).max())
+    told = parted.explain(query, PAGES[1])
+    assert told.score == pytest.approx(best, abs=1e-5)
+    assert told.shares.sum() + told.remainder == pytest.approx(best, abs=1e-5)

@@ -8,7 +8,7 @@ import pytest
 
 from moca_rag.errors import ConfigError, ModelError
 from moca_rag.records import Floats, Pixels, Query
-from tests.fakes import ColourEncoder
+from tests.fakes import ColourEncoder, HalvesEncoder
 from tests.small_model import train_tokenizer, write_small_model
 from tests.toy_vidore import (
     TASKS,
@@ -127,3 +127,9 @@ def test_mtebs_own_moca_breaks_on_this_transformers_and_ours_does_not(data: Path
     report = judge("v1", data, str(folder))
     assert report.model == "local/published"
     assert 0 < report.tasks[0].ndcg_5 < 1
+
+
+def test_a_page_is_found_by_the_best_of_its_regions(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_encoder(monkeypatch, HalvesEncoder())
+    alone = judge("v3.1", data, languages=["english", "french"]).tasks[0]
+    assert alone.ndcg_10 == judge_engine(data, "vision").tasks[0].ndcg_10 > 0.5

@@ -8,7 +8,7 @@ from moca_rag.errors import ConfigError
 from moca_rag.pixels import Grid
 from moca_rag.pooling import mean_pool, weighted_pool
 from moca_rag.records import Box
-from moca_rag.regions import make_grid, split_score, weigh_regions
+from moca_rag.regions import REGION_SHARE, make_grid, split_score, weigh_regions, weigh_runs
 
 IS_IMAGE = np.array([False, *[True] * 6, False, False])
 GRID = Grid(4, 6)  # patches: 2 x 3 tokens
@@ -58,3 +58,22 @@ def test_cells_that_were_left_out_weigh_nothing_and_have_no_share() -> None:
     told = split_score(np.array([1, 0, 0, 0, 0], np.float32), STATES[:4], is_image, sparse)
     assert (told.shares != 0).tolist() == [[False, True, False], [False, False, True]]
     assert told.shares.sum() + told.remainder == pytest.approx(told.score, abs=1e-6)
+
+
+def test_a_run_is_its_own_tokens_mean_and_the_pages() -> None:
+    weights = weigh_runs(IS_IMAGE, 3)
+    assert weights.sum(axis=1) == pytest.approx(1)
+    own = STATES[3:5].mean(axis=0)  # the second of three runs of the tokens 1 to 6
+    wanted = REGION_SHARE * own + (1 - REGION_SHARE) * STATES.mean(axis=0)
+    assert np.allclose(weights[1] @ STATES, wanted, atol=1e-6)
+    assert weigh_runs(IS_IMAGE, 64).shape == (6, 9)
+
+
+def test_the_shares_of_a_page_of_regions_are_those_of_the_nearest() -> None:
+    weights = weigh_runs(IS_IMAGE, 3)
+    regions = weighted_pool(torch.from_numpy(STATES), torch.from_numpy(weights)).numpy()
+    for nearest, query in enumerate(regions):
+        told = split_score(query, STATES, IS_IMAGE, GRID, weights)
+        assert told.score == pytest.approx(1, abs=1e-6)
+        assert told.score == pytest.approx((regions @ query)[nearest], abs=1e-6)
+        assert told.shares.sum() + told.remainder == pytest.approx(told.score, abs=1e-6)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from moca_rag.train import loop
+from moca_rag.train import cl, loop
 from moca_rag.train.cl import cut_chunks
 from moca_rag.train.runs import CONFIGS, list_checkpoints, run_cl
 from moca_rag.train.settings import RunReport
@@ -202,3 +203,30 @@ def test_frozen_weights_stay_and_a_pattern_without_any_is_refused(model: Path, c
     assert moved and not any("visual" in name or "embed_tokens" in name for name in moved)
     with pytest.raises(ConfigError, match="no weight is called so"):
         run(model, cl_rows, tmp_path / "none", "steps=2", "frozen=[tower.*]")
+
+
+def test_pages_learn_by_their_regions_and_chunks_change_no_gradient(
+    model: Path, cl_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parted = tmp_path / "parted"
+    shutil.copytree(model, parted)
+    settings = json.loads((parted / "moca.json").read_text())
+    (parted / "moca.json").write_text(json.dumps(settings | {"regions": 3}))
+    run(model, cl_rows, tmp_path / "one", "steps=3")
+    real, seen = cl.info_nce, []
+
+    def watching(queries: torch.Tensor, documents: torch.Tensor, *rest: Any, **rules: Any) -> torch.Tensor:
+        seen.append(documents.detach())
+        return real(queries, documents, *rest, **rules)
+
+    monkeypatch.setattr(cl, "info_nce", watching)
+    for name, tokens in (("whole", 10**6), ("chunks", 60)):
+        report = run(parted, cl_rows, tmp_path / name, "steps=3", f"chunk_tokens={tokens}", f"held_out={cl_rows}")
+    for key in ("loss", "gradient_norm"):
+        whole, chunks = ([line[key] for line in log(tmp_path / name)] for name in ("whole", "chunks"))
+        assert whole == pytest.approx(chunks, rel=1e-4)
+    assert all(documents.shape[1:] == (3, 64) for documents in seen)
+    assert any((documents[:, 0] != documents[:, 2]).any() for documents in seen)
+    assert losses(tmp_path / "one") != losses(tmp_path / "whole")
+    assert report.checkpoint is not None
+    assert Embedder.open(report.checkpoint, device="cpu").card.regions == 3

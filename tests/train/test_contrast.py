@@ -187,3 +187,17 @@ def test_distillation_is_the_divergence_of_a_plain_loop() -> None:
         expected += sum(float(w) * (math.log(w) - math.log(f)) for w, f in zip(wanted, found, strict=True)) / 5
     assert float(distil(rows, meanings)) == pytest.approx(expected, rel=1e-4)
     assert float(distil(meanings, meanings)) == 0
+
+
+def test_a_document_scores_by_the_best_of_its_regions() -> None:
+    queries, documents = unit(3, 0), unit(5, 1)
+    regions = torch.stack([documents, unit(5, 2)], dim=1)
+    positives = torch.tensor([0, 2, 4])
+    scores = score_documents(queries, regions, positives)
+    for query, row in zip(queries, scores, strict=True):
+        assert row.tolist() == pytest.approx([max(float(query @ one) for one in document) for document in regions])
+    over_again = torch.stack([documents, documents], dim=1)
+    assert torch.equal(score_documents(queries, over_again, positives), score_documents(queries, documents, positives))
+    cuts = {"dimensions": [2, 4], "temperature": 0.1}
+    whole, twice = (matryoshka_nce(queries, one, positives, **cuts) for one in (documents, over_again))  # type: ignore[arg-type]
+    assert float(twice) == pytest.approx(float(whole), rel=1e-6)
