@@ -72,7 +72,7 @@ class ModelSettings:
 
     @property
     def page_regions(self) -> int:
-        """The embeddings of a page: a causal model's is its last token's alone."""
+        """How many embeddings a page has: a causal model's one is its last token's."""
         return 1 if self.causal else self.regions
 
 

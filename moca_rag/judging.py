@@ -136,8 +136,7 @@ class CheckedEncoder:
     def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
         """The unit embedding or embeddings of each page image or passage, in order."""
         for row in self._encoder.encode_pages(parts):
-            for one in np.atleast_2d(row):  # regions of a page may be equal
-                check_embeddings(one[None], unit=True, name=f"{self.card.name}, pages")
+            check_embeddings(row[None], unit=True, name=f"{self.card.name}, pages")
             yield row
 
     def explain(self, query: Query, image: Pixels) -> Explanation:

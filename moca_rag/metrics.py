@@ -150,20 +150,22 @@ def count_ties(run: Run) -> int:
 
 
 def check_embeddings(rows: Floats, *, unit: bool, name: str) -> None:
-    """Refuse embeddings [N, D] that would score all the same: not finite, all equal or, with `unit`, of another length.
+    """Refuse embeddings that would score all the same: not finite, all equal or, with `unit`, of another length.
 
-    A ranking of equal scores is a ranking by page id, which can score far above nothing. `name` says whose rows they
-    are. Equal rows are refused from two on: pass distinct pages or queries. Raises ModelError.
+    Embeddings are [N, D], or [N, R, D] of pages that have several each. A ranking of equal scores is a ranking by page id,
+    which can score far above nothing. `name` says whose they are. Equal ones are refused from two on: pass distinct pages
+    or queries. Raises ModelError.
     """
     rows = np.asarray(rows, np.float32)
+    rows = rows if rows.ndim == 3 else rows[:, None]
     if not np.isfinite(rows).all():
-        bad = int(np.flatnonzero(~np.isfinite(rows).all(1))[0])
+        bad = int(np.flatnonzero(~np.isfinite(rows).all((1, 2)))[0])
         raise ModelError(f"{name}: embedding {bad + 1} of {len(rows)} is not finite: the model cannot be judged")
-    lengths = np.linalg.norm(rows, axis=1)
+    lengths = np.linalg.norm(rows, axis=2)
     if unit and len(rows) and np.abs(lengths - 1).max() > _UNIT_ERROR:
-        bad = int(np.abs(lengths - 1).argmax())
-        raise ModelError(f"{name}: embedding {bad + 1} of {len(rows)} has the length {lengths[bad]:.4g}, not 1")
-    if len(rows) > 1 and np.linalg.norm(rows - rows[0], axis=1).max() <= _ALIKE * lengths.max():
+        bad, part = np.unravel_index(np.abs(lengths - 1).argmax(), lengths.shape)
+        raise ModelError(f"{name}: embedding {bad + 1} of {len(rows)} has the length {lengths[bad, part]:.4g}, not 1")
+    if len(rows) > 1 and np.linalg.norm(rows - rows[0], axis=2).max() <= _ALIKE * lengths.max():
         raise ModelError(f"{name}: all {len(rows)} embeddings are equal: the model tells nothing apart")
 
 

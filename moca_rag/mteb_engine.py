@@ -148,14 +148,12 @@ class CheckedEncoder:
 
         rows = []
         for row in self._encoder.encode_pages(noted()):
-            regions = np.atleast_2d(row)
-            for one in regions:
-                check_embeddings(one[None], unit=True, name=f"{self.card.name}, pages")
+            check_embeddings(row[None], unit=True, name=f"{self.card.name}, pages")
             if are_images.popleft():
-                rows.append(regions[0])
+                rows.append(np.atleast_2d(row).mean(axis=0))  # pages may have another number of regions each
             yield row
         if rows:
-            check_embeddings(np.stack(rows), unit=True, name=f"{self.card.name}, pages")
+            check_embeddings(np.stack(rows), unit=False, name=f"{self.card.name}, pages")
 
     def explain(self, query: Query, image: Pixels) -> Explanation:
         """What made a score."""

@@ -109,11 +109,9 @@ class PageModel(AbsEncoder):  # type: ignore[misc]
         if prompt_type is not PromptType.document:
             return self._encoder.encode_queries([Query(text) for batch in inputs for text in batch["text"]])
         self._reporter.start("pages", len(inputs.dataset))  # type: ignore[arg-type]
-        rows = self._encoder.encode_pages(self._pictures(inputs))
-        most = self._encoder.card.regions
-        return np.stack(
-            list(rows) if most == 1 else [row[np.arange(most) % len(row)] for row in map(np.atleast_2d, rows)]
-        )
+        card, pages = self._encoder.card, self._encoder.encode_pages(self._pictures(inputs))
+        rows = np.stack([np.resize(page, (card.regions, page.shape[-1])) for page in pages])
+        return rows if card.regions > 1 else rows[:, 0]
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
         """Cosines [N, M] of unit embeddings [N, D] and pages [M, D], or the best of their regions [M, R, D]."""
@@ -172,8 +170,7 @@ class CheckedModel:
             raise ModelError(f"{self.mteb_model_meta.name} gave {len(rows)} embeddings for {len(order)} inputs")
         kind = "pages" if options["prompt_type"] is PromptType.document else "queries"
         name = f"{self.mteb_model_meta.name}, {options['task_metadata'].name}, {kind}"
-        each = rows.flatten(1) / rows[..., 0].numel() ** 0.5 * len(rows) ** 0.5  # several of unit length are one
-        check_embeddings(each.numpy(), unit=self._unit, name=name)
+        check_embeddings(rows.numpy(), unit=self._unit, name=name)
         return dict(zip(order, rows, strict=True))
 
     def similarity(self, queries: Any, pages: Any) -> Any:

@@ -20,9 +20,7 @@ RANKINGS: Mapping[Mode, tuple[str, ...]] = {
     "passages": ("passages",),
     "hybrid": ("vision", "passages", "text"),
 }
-SPREAD = (
-    4  # vectors asked for, for each page that is wanted: the best passages of a collection are often of the same pages
-)
+SPREAD = 4  # vectors asked for each page that is wanted: the best passages or regions are often of the same pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +103,8 @@ def rank_pages(
     rankings: dict[str, dict[int, float]] = {}
     for name in RANKINGS[request.mode]:
         if name in stores and embedding is not None:
-            is_alone = name == "vision" and model is not None and model.regions == 1
-            rankings[name] = rank_vectors(catalog, stores[name], embedding, depth, allowed, 1 if is_alone else SPREAD)
+            has_one = name == "vision" and (model is None or model.regions == 1)
+            rankings[name] = rank_vectors(catalog, stores[name], embedding, depth, allowed, 1 if has_one else SPREAD)
     if request.expression is not None:
         rankings["text"] = rank_text(catalog, request.expression, depth, None if allowed is None else list(allowed))
     return rankings

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The paper's ablations (tables 2 and 3) in miniature: every run begins with the same base and takes the same steps of each
-# stage that it has; each model is judged on the same exams, and compared with the full one question by question.
+# stage that it has; each model is judged on the same exams, and compared with the full one question by question. All have
+# one vector a page, since a causal one can have no more.
 #
 #     bash train/ablations.sh OUT [SHARE] [NAME...]
 #
@@ -29,7 +30,7 @@ for name in "${names[@]}"; do
         moca train cpt tiny-pages model="$(newest "$out/base")" out="$start" steps="$(steps 4000)" \
             data="$(composed train 400000)" held_out="$(composed dev 128)" "${cpt[@]}"
     fi
-    moca train cl tiny-pages model="$(newest "$start")" out="$out/ablations/$name/cl" steps="$(steps 6000)" \
+    moca train cl tiny-pages model="$(newest "$start")" out="$out/ablations/$name/cl" steps="$(steps 6000)" regions=1 \
         data="$(composed train 1200000)" held_out="$(composed dev 256)" "${cl[@]}"
     for kind in clean scans; do
         moca eval folder "$out/exam-$kind" --modes vision --model "$(newest "$out/ablations/$name/cl")" \

@@ -4,7 +4,7 @@ moca train cl CONFIG [key=value ...]
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -90,7 +90,8 @@ class ClStage:
         self._settings, self._checkpoint, self._ranks = settings, checkpoint, ranks
         self._rows, self._held_out = rows, held_out
         self._reader = reader = PairReader(checkpoint, settings)
-        self._shape, self._frame = reader.shape, Frame.of(checkpoint)
+        self._shape = reader.shape
+        self._frame = replace(Frame.of(checkpoint), settings=reader.model_settings)
         self._crew: Crew[int, Pair | Fault] = (
             Crew(settings.workers, open_pair_rows, checkpoint, settings)
             if settings.workers
@@ -101,7 +102,7 @@ class ClStage:
         self._numbers, self._batches = self._plan()
         self._epoch: tuple[int, list[tuple[str, list[int]]]] | None = None
         padding = make_padding(self._shape).sequence if ranks.number > 1 else None
-        self._module = ContrastiveModel(backbone, padding, reader.regions)
+        self._module = ContrastiveModel(backbone, padding, reader.model_settings.page_regions)
         compute_half(self._module, settings, ranks)
         shard(self._module, list_layers(backbone), ranks)
 

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -43,7 +43,10 @@ class SideEncoder(Protocol):
         ...
 
     def encode(self, prepared: Iterable[Any]) -> Iterator[Floats]:
-        """The unit embedding [D] of each, in order; only a few are read ahead."""
+        """The unit embeddings of each, in order: [1, D], or [1 + R, D] where those of its regions follow that of the whole.
+
+        Only a few are read ahead.
+        """
         ...
 
 
@@ -78,12 +81,16 @@ class ModelEncoder:
         return encoder
 
     def prepare(self, side: Side) -> TokenSequence:
-        """A side's tokens and patches."""
-        return self._builder.build(split_parts(side.text, side.images, self.card.pixels))
+        """A side's tokens and patches, and what of them is pooled: as a query it is one whole, as a document its regions."""
+        sequence = self._builder.build(split_parts(side.text, side.images, self.card.pixels), self.card.regions)
+        if sequence.weights is None:
+            return sequence
+        whole = np.ones((1, len(sequence.ids)), np.float32)
+        return replace(sequence, weights=np.concatenate([whole, sequence.weights]))
 
     def encode(self, prepared: Iterable[TokenSequence]) -> Iterator[Floats]:
         """Unit embeddings, packed on the way."""
-        return (rows[0] for rows in self._feed.run(prepared))
+        return self._feed.run(prepared)
 
 
 class _Pair(NamedTuple):
@@ -138,9 +145,9 @@ class _Run:
         """The files; what was counted."""
         with ImageStore(self._folder / "images.zip") as images, RowFile(self._folder / "cl.parquet", "cl") as file:
             self._reporter.start("pairs", len(self._table))
-            embeddings = np.stack([*self._encoder.encode(self._read(images))])
+            embeddings = list(self._encoder.encode(self._read(images)))
             documents = list(self._documents.values())
-            pool: Pool = RowPool(documents, embeddings[[self._places[document.key] for document in documents]])
+            pool: Pool = RowPool(documents, [_regions(embeddings[self._places[one.key]]) for one in documents])
             if collection is not None:
                 pool = CollectionPool(collection, images)
             found = [len(negatives) for negatives in self._mine(pool, embeddings, file)]
@@ -177,18 +184,16 @@ class _Run:
         sides = {side.key: side for side in (row.asked, row.positive)}
         return row, {key: self._encoder.prepare(side) for key, side in sides.items() if key not in self._places}
 
-    def _mine(self, pool: Pool, embeddings: Floats, file: RowFile) -> Iterator[list[Document]]:
+    def _mine(self, pool: Pool, embeddings: Sequence[Floats], file: RowFile) -> Iterator[list[Document]]:
         """The negatives of each pair, written with it."""
         settings = self._settings
         self._reporter.start("queries", len(self._pairs))
         for start in range(0, len(self._pairs), BLOCK):
             pairs = self._pairs[start : start + BLOCK]
-            asked, positive = (
-                embeddings[[self._places[key] for key in keys]]
-                for keys in ([pair.asked for pair in pairs], [pair.positive for pair in pairs])
-            )
-            limits = (asked * positive).sum(axis=1) - settings.margin
-            for pair, limit, (numbers, scores) in zip(pairs, limits, pool.rank(asked, settings.depth), strict=True):
+            asked = np.stack([embeddings[self._places[pair.asked]][0] for pair in pairs])
+            ranked_lists = pool.rank(asked, settings.depth)
+            for pair, query, (numbers, scores) in zip(pairs, asked, ranked_lists, strict=True):
+                limit = (_regions(embeddings[self._places[pair.positive]]) @ query).max() - settings.margin
                 barred = self._answers[pair.asked] | {pair.asked}
                 ranked = (pool.fetch(number) for number in numbers[scores <= limit].tolist())
                 fitting = (document for document in ranked if document.key not in barred)
@@ -197,6 +202,11 @@ class _Run:
                 file.add({**pair.row, "negative_texts": texts, "negative_images": images})
                 self._reporter.advance("queries")
                 yield negatives
+
+
+def _regions(rows: Floats) -> Floats:
+    """What a document is found by, of the embeddings of a side."""
+    return rows[1:] if len(rows) > 1 else rows
 
 
 def check_mining(out: Path, settings: MiningSettings) -> None:

@@ -44,16 +44,18 @@ class Pool(Protocol):
 class RowPool:
     """The positives of the rows themselves."""
 
-    def __init__(self, documents: Sequence[Document], embeddings: Floats) -> None:
+    def __init__(self, documents: Sequence[Document], embeddings: Sequence[Floats]) -> None:
+        """`embeddings` [R, D] are those of each document's regions."""
         self._documents = documents
-        self._embeddings = embeddings
+        self._embeddings = np.concatenate(embeddings)
+        self._starts = np.cumsum([0, *map(len, embeddings[:-1])])
 
     def __len__(self) -> int:
         return len(self._documents)
 
     def rank(self, queries: Floats, depth: int) -> Iterator[tuple[Ids, Floats]]:
-        """By exact cosines; equal ones in the order of the rows."""
-        for scores in queries @ self._embeddings.T:
+        """By the exact cosine of a document's best region; equal ones in the order of the rows."""
+        for scores in np.maximum.reduceat(queries @ self._embeddings.T, self._starts, axis=1):
             best = find_best(scores, depth)
             yield best, scores[best]
 

@@ -1,11 +1,11 @@
 """Rows as a model reads them, each by its number alone: in this process, or in the processes of a crew."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from moca_rag.checkpoint import Checkpoint, ModelSettings, read_settings, read_values
+from moca_rag.checkpoint import MOST_REGIONS, Checkpoint, ModelSettings, read_settings, read_values
 from moca_rag.errors import ConfigError
 from moca_rag.inputs import BLOCK, SequenceBuilder, TokenSequence, load_tokenizer
 from moca_rag.pixels import PATCH_SIDE, Grid
@@ -101,7 +101,12 @@ class PairReader(Reader):
     def __init__(self, checkpoint: Checkpoint, settings: ClSettings) -> None:
         super().__init__(checkpoint, settings)
         self._num_negatives = settings.num_negatives
-        self.regions = self.model_settings.regions if settings.bidirectional else 1
+        if not 0 <= settings.regions <= MOST_REGIONS:
+            raise ConfigError(f"regions={settings.regions}: give 1 to {MOST_REGIONS}, or 0 for what the model says")
+        if settings.regions > 1 and not settings.bidirectional:
+            raise ConfigError(f"regions={settings.regions}: a causal model has one embedding a page, its last token's")
+        regions = settings.regions or self.model_settings.regions
+        self.model_settings = replace(self.model_settings, causal=not settings.bidirectional, regions=regions)
 
     def read(self, rows: Mixture[PairRow], number: int) -> Pair | Fault:
         """The pair, or why it cannot be had."""
@@ -113,7 +118,7 @@ class PairReader(Reader):
         keys, every = [side.key for side in sides], [*row.questions, *sides]
         texts = () if any(side.images for side in every) else tuple(side.text for side in every)
         asked = [self._build(side) for side in row.questions]
-        return asked, [self._build(side, self.regions) for side in sides], keys, texts
+        return asked, [self._build(side, self.model_settings.page_regions) for side in sides], keys, texts
 
     def _build(self, side: Side, regions: int = 1) -> TokenSequence:
         return self.builder.build(split_parts(side.text, side.images, self.pixels), regions)

@@ -118,6 +118,8 @@ class ClSettings(RunSettings):
     teacher: str = ""
     """A folder of sentence-transformers. Texts learn to be as near to each other as it finds them; pictures do not."""
     teacher_weight: float = 1.0
+    regions: int = 0
+    """A page is found by the best of so many equal parts, each with an embedding; 0: as the model's moca.json says."""
     dimensions: tuple[int, ...] = ()
     """Matryoshka: the loss also over embeddings cut to these sizes."""
     lora_rank: int = 0

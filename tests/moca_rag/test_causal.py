@@ -23,13 +23,8 @@ from tests.small_model import SENTENCES, write_small_model
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_small_model(tmp_path_factory.mktemp("causal"))
-    settings = {
-        "causal": True,
-        "min_pixels": 4 * 784,
-        "max_pixels": 16 * 784,
-        "regions": 12,
-    }  # for when it is bidirectional
-    (folder / "moca.json").write_text(json.dumps(settings))
+    settings = {"causal": True, "min_pixels": 4 * 784, "max_pixels": 16 * 784}
+    (folder / "moca.json").write_text(json.dumps(settings | {"regions": 12}))  # for when it is bidirectional
     return folder
 
 
@@ -67,6 +62,8 @@ def test_each_direction_is_refused_where_the_other_is_said(folder: Path, tmp_pat
 
 def test_its_one_token_has_no_parts(folder: Path) -> None:
     embedder, page = Embedder.open(folder, device="cpu"), picture(2, 3)
+    assert embedder.card.regions == 1
+    assert next(embedder.encode_pages([page])).shape == (64,)
     with pytest.raises(ConfigError, match="is causal"):
         embedder.explain(Query("copper"), page)
     with pytest.raises(ConfigError, match="is causal"):

@@ -1,6 +1,7 @@
 """Exported folders: what other libraries make of them, what stands in them, and what is left when something fails."""
 
 import json
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,19 @@ def test_an_export_is_proven_in_a_process_of_its_own(
     assert trial.difference is not None and trial.cosine is not None
     assert trial.difference < (1e-5 if dtype == "float32" else 0.02)
     assert trial.cosine > 0.9995
+
+
+@pytest.mark.parametrize("format", ["sentence-transformers", "qwen", "moca"])
+def test_a_model_of_regions_is_proven_by_the_whole_page(source: Path, tmp_path: Path, format: Format) -> None:
+    if format == "sentence-transformers":
+        pytest.importorskip("sentence_transformers")
+    parted = tmp_path / "parted"
+    shutil.copytree(source, parted)
+    rewrite(parted / "moca.json", regions=3)
+    assert far(embed_here(parted), embed_here(source)) < 1e-6
+    export = export_model(parted, tmp_path / "out", format=format, dtype="float32")
+    assert export.trial.difference is not None and export.trial.difference < 1e-5
+    assert json.loads((export.folder / "moca.json").read_text())["regions"] == 3
 
 
 def test_the_proof_sees_a_padded_row_turn_causal(source: Path, tmp_path: Path) -> None:

@@ -166,3 +166,18 @@ def test_embeddings_that_tell_nothing_apart_are_refused() -> None:
         bad[4, 2] = number
         with pytest.raises(ModelError, match="m: embedding 5 of 6 is not finite"):
             check_embeddings(bad, unit=False, name="m")
+
+
+def test_pages_of_several_embeddings_are_looked_at_one_by_one_and_told_apart_by_any() -> None:
+    rows = make_rows()
+    pages = np.stack([np.repeat(rows[:1], 6, axis=0), rows], axis=1)  # [6, 2, 8]: the first embeddings are all equal
+    check_embeddings(pages, unit=True, name="m")
+    check_embeddings(pages[:1, [0, 0]], unit=True, name="m")  # a blank page's are equal
+    with pytest.raises(ModelError, match="all 6 embeddings are equal"):
+        check_embeddings(np.repeat(pages[1:2], 6, axis=0), unit=True, name="m")
+    pages[3, 1] *= 1.2
+    with pytest.raises(ModelError, match=r"m: embedding 4 of 6 has the length 1\.2, not 1"):
+        check_embeddings(pages, unit=True, name="m")
+    pages[4, 0, 0] = np.nan
+    with pytest.raises(ModelError, match="m: embedding 5 of 6 is not finite"):
+        check_embeddings(pages, unit=True, name="m")

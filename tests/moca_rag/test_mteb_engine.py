@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moca_rag.errors import ModelError
+from moca_rag.mteb_engine import CheckedEncoder
 from moca_rag.records import PixelBudget
 from moca_rag.render import open_document
-from tests.fakes import ColourEncoder
+from tests.fakes import COLOURS, ColourEncoder, HalvesEncoder
 from tests.toy_vidore import (
     OCR_TASK,
     draw_page,
@@ -89,3 +91,12 @@ def test_a_page_with_text_is_drawn_as_its_picture_and_read_as_its_text(place: Pa
     assert bare.image is not None and read.image is not None
     assert bare.image.shape == read.image.shape
     assert np.abs(bare.image.astype(int) - read.image).mean() < 8
+
+
+def test_pages_are_told_apart_by_any_of_their_regions() -> None:
+    halves = {name: np.full((28, 56, 3), np.array(colour) * 255, np.uint8) for name, colour in COLOURS.items()}
+    red, blue = (np.concatenate([halves["green"], halves[name]]) for name in ("red", "blue"))
+    encoder = CheckedEncoder(HalvesEncoder())
+    assert [len(rows) for rows in encoder.encode_pages([red, "red", blue])] == [2, 4, 2]
+    with pytest.raises(ModelError, match="all 2 embeddings are equal"):
+        list(encoder.encode_pages([red, red]))

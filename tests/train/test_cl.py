@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -208,10 +207,6 @@ def test_frozen_weights_stay_and_a_pattern_without_any_is_refused(model: Path, c
 def test_pages_learn_by_their_regions_and_chunks_change_no_gradient(
     model: Path, cl_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parted = tmp_path / "parted"
-    shutil.copytree(model, parted)
-    settings = json.loads((parted / "moca.json").read_text())
-    (parted / "moca.json").write_text(json.dumps(settings | {"regions": 3}))
     run(model, cl_rows, tmp_path / "one", "steps=3")
     real, seen = cl.info_nce, []
 
@@ -221,7 +216,9 @@ def test_pages_learn_by_their_regions_and_chunks_change_no_gradient(
 
     monkeypatch.setattr(cl, "info_nce", watching)
     for name, tokens in (("whole", 10**6), ("chunks", 60)):
-        report = run(parted, cl_rows, tmp_path / name, "steps=3", f"chunk_tokens={tokens}", f"held_out={cl_rows}")
+        report = run(
+            model, cl_rows, tmp_path / name, "steps=3", f"chunk_tokens={tokens}", f"held_out={cl_rows}", "regions=3"
+        )
     for key in ("loss", "gradient_norm"):
         whole, chunks = ([line[key] for line in log(tmp_path / name)] for name in ("whole", "chunks"))
         assert whole == pytest.approx(chunks, rel=1e-4)
@@ -230,3 +227,28 @@ def test_pages_learn_by_their_regions_and_chunks_change_no_gradient(
     assert losses(tmp_path / "one") != losses(tmp_path / "whole")
     assert report.checkpoint is not None
     assert Embedder.open(report.checkpoint, device="cpu").card.regions == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["regions=65"], "regions=65: give 1 to 64"),
+        (["regions=-1"], "regions=-1: give 1 to 64"),
+        (["regions=2", "bidirectional=false"], "a causal model has one embedding a page"),
+    ],
+)
+def test_regions_that_a_model_cannot_have_are_refused(
+    words: list[str], complaint: str, model: Path, cl_rows: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        run(model, cl_rows, tmp_path, "steps=2", *words)
+
+
+def test_a_checkpoint_that_has_regions_goes_on_with_them(model: Path, cl_rows: Path, tmp_path: Path) -> None:
+    first = run(model, cl_rows, tmp_path / "first", "steps=2", "regions=3").checkpoint
+    assert first is not None
+    second = run(first, cl_rows, tmp_path / "second", "steps=2").checkpoint
+    third = run(first, cl_rows, tmp_path / "third", "steps=2", "regions=1").checkpoint
+    causal = run(first, cl_rows, tmp_path / "causal", "steps=2", "bidirectional=false").checkpoint
+    found = [Embedder.open(folder, device="cpu").card.regions for folder in (first, second, third, causal) if folder]
+    assert found == [3, 3, 1, 1]

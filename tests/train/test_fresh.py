@@ -22,6 +22,7 @@ from tests.small_documents import write_small_documents
 SMALL = ModelPlan(
     vocab_size=400, hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=1,
     vision_depth=2, vision_hidden_size=32, vision_intermediate_size=32, vision_num_heads=1, fullatt_block_indexes=(1,),
+    regions=3,
 )  # fmt: skip
 
 
@@ -42,6 +43,7 @@ def test_every_row_of_the_embeddings_has_its_token_and_the_mask_its_own(tmp_path
     tokenizer = load_tokenizer(tmp_path / "new" / "tokenizer.json")
     assert {token.content for token in tokenizer.get_added_tokens_decoder().values()} == set(SPECIAL_TOKENS)
     settings = read_settings(find_checkpoint(tmp_path / "new"))
+    assert (settings.regions, settings.page_regions) == (3, 1)  # as soon as it is bidirectional
     assert settings.mask_token_id == tokenizer.token_to_id("<|mask|>") < SMALL.vocab_size
     text = "Which bridge was closed, and 1,234 more? Größe 東京"
     assert tokenizer.decode(tokenizer.encode(text).ids) == text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from moca_rag.cli.main import run as run_command
 from moca_rag.train.mining import ModelEncoder, mine_negatives
-from moca_rag.train.pools import find_best
+from moca_rag.train.pools import Document, RowPool, find_best
 from moca_rag.train.rows import IMAGE_SLOT, PairRow, RowError, Side, decode_image
 from moca_rag.train.settings import MiningReport, MiningSettings, Source
 from moca_rag.train.sources import open_pairs
@@ -19,6 +19,7 @@ from moca_rag.embedder import Embedder
 from moca_rag.errors import ConfigError
 from moca_rag.fingerprint import Fingerprint
 from moca_rag.records import Floats, Query
+from moca_rag.regions import make_grid
 from tests.makers import PAGE_WORDS, make_pdf
 
 from .conftest import png
@@ -39,7 +40,7 @@ class AngleEncoder:
     def encode(self, prepared: Iterable[float]) -> Iterator[Floats]:
         for angle in prepared:
             self.num_encoded += 1
-            yield np.array([np.cos(angle), np.sin(angle)], np.float32)
+            yield np.array([[np.cos(angle), np.sin(angle)]], np.float32)
 
 
 def write_rows(path: Path, *pairs: tuple[str, str]) -> Source:
@@ -135,9 +136,9 @@ def test_a_model_mines_pages_and_texts(model: Path, cl_rows: Path, tmp_path: Pat
     assert bare == [(row.task, row.query, row.positive) for row in before]
     encoder = ModelEncoder(str(model))
     documents = list(dict.fromkeys(row.positive for row in before))
-    vectors = dict(zip(documents, encoder.encode(map(encoder.prepare, documents)), strict=True))
+    vectors = dict(zip(documents, (rows[0] for rows in encoder.encode(map(encoder.prepare, documents))), strict=True))
     for row in after:
-        [asked] = encoder.encode([encoder.prepare(row.asked)])
+        [[asked]] = encoder.encode([encoder.prepare(row.asked)])
         limit = asked @ vectors[row.positive] - 0.05
         ranked = sorted(documents, key=lambda side: -float(asked @ vectors[side]))
         assert list(row.negatives) == [side for side in ranked if asked @ vectors[side] <= limit][:4]
@@ -145,13 +146,26 @@ def test_a_model_mines_pages_and_texts(model: Path, cl_rows: Path, tmp_path: Pat
     assert any(side.images for row in after for side in row.negatives)
 
 
-def test_sides_are_read_as_search_reads_them(model: Path) -> None:
+def give_regions(model: Path, folder: Path, regions: int) -> Path:
+    """A copy of a model whose pages have so many regions."""
+    shutil.copytree(model, folder)
+    settings = json.loads((folder / "moca.json").read_text())
+    (folder / "moca.json").write_text(json.dumps(settings | {"regions": regions}))
+    return folder
+
+
+@pytest.mark.parametrize("regions", [1, 3])
+def test_sides_are_read_as_search_reads_them(regions: int, model: Path, tmp_path: Path) -> None:
+    model = give_regions(model, tmp_path / "model", regions)
     encoder, embedder = ModelEncoder(str(model)), Embedder.open(model, device="cpu")
     page = Side(f"{IMAGE_SLOT}\nRepresent the given document image.", (png(3, 3, 1),))
-    ours = np.stack([*encoder.encode(map(encoder.prepare, [Side("copper"), page]))])
     picture = decode_image(page.images[0], embedder.card.pixels)
-    theirs = np.stack([*embedder.encode_queries([Query("copper")]), *embedder.encode_pages([picture])])
-    assert np.abs(ours - theirs).max() < 1e-5
+    [text], rows = encoder.encode(map(encoder.prepare, [Side("copper"), page]))
+    assert np.abs(text - embedder.encode_queries([Query("copper")])[0]).max() < 1e-5
+    [whole] = embedder.encode_regions([(picture, make_grid(1, 1))])
+    assert np.abs(rows[:1] - whole).max() < 1e-5
+    assert np.abs(rows[-regions:] - next(embedder.encode_pages([picture]))).max() < 1e-5
+    assert len(rows) == (1 if regions == 1 else 1 + regions)
 
 
 def test_the_command_says_what_it_wrote(
@@ -170,11 +184,12 @@ def test_the_command_says_what_it_wrote(
     assert f"{tmp_path / 'again'}: 24 pairs, " in said
 
 
+@pytest.mark.parametrize("regions", [1, 3])
 def test_a_collection_is_mined_by_its_own_model(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    regions: int, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Pages of the PDFs that the rows came from: never the answer itself, and pictures as the rows have them."""
-    folder, model = tmp_path / "papers", shutil.copytree(model, tmp_path / "model")
+    folder, model = tmp_path / "papers", give_regions(model, tmp_path / "model", regions)
     for number in range(4):
         make_pdf(folder / f"{number}.pdf", [PAGE_WORDS[number], f"{PAGE_WORDS[number + 4]} Yes."])
     rows, place, out = tmp_path / "rows", tmp_path / "collection", tmp_path / "out"
@@ -189,10 +204,11 @@ def test_a_collection_is_mined_by_its_own_model(
     assert sum(len(row.negatives) for row in after) == report["negatives"] > 0
     encoder = ModelEncoder(str(model))
     for row in after:
-        asked, positive, *negatives = encoder.encode(map(encoder.prepare, [row.asked, row.positive, *row.negatives]))
-        scores = [float(asked @ negative) for negative in negatives]
+        sides = [row.asked, row.positive, *row.negatives]
+        [asked], *found = (rows[-regions:] for rows in encoder.encode(map(encoder.prepare, sides)))
+        answer, *scores = (float((rows @ asked).max()) for rows in found)
         assert row.positive not in row.negatives
-        assert all(score <= asked @ positive + 1e-3 for score in scores)  # the collection keeps float16
+        assert all(score <= answer + 1e-3 for score in scores)  # the collection keeps float16
         assert scores == pytest.approx(sorted(scores, reverse=True), abs=1e-3)
     (model / "moca.json").write_text("{}")
     command[3] = str(tmp_path / "again")
@@ -211,3 +227,27 @@ def test_either_a_model_or_a_collection_is_named(
     command = ["data", "mine", str(cl_rows), str(tmp_path / "out"), "--collection", str(tmp_path / "words")]
     assert run_command(command) == 2
     assert "is a text collection" in capsys.readouterr().err
+
+
+def test_a_pool_ranks_documents_by_their_best_region() -> None:
+    angles = [[0, 90], [30], [10, 200, 80]]
+    regions = [np.array([[np.cos(a), np.sin(a)] for a in np.deg2rad(each)], np.float32) for each in angles]
+    pool = RowPool([Document(number, str(number), []) for number in range(3)], regions)
+    [(numbers, scores)] = pool.rank(np.array([[0, 1]], np.float32), 3)
+    assert numbers.tolist() == [0, 2, 1]
+    assert scores == pytest.approx([1, np.sin(np.deg2rad(80)), 0.5], abs=1e-6)
+
+
+def test_an_answers_own_best_region_sets_the_limit(tmp_path: Path) -> None:
+    class Parts(AngleEncoder):
+        """Of a document the whole is far off, and one of its two regions is where it says."""
+
+        def encode(self, prepared: Iterable[float]) -> Iterator[Floats]:
+            for angle in prepared:
+                every = np.array([angle, np.pi, angle])
+                yield np.stack([np.cos(every), np.sin(every)], axis=1).astype(np.float32)
+
+    rows = write_rows(tmp_path / "rows.jsonl", *SPREAD)
+    mine_negatives(rows, tmp_path / "parts", Parts(), MiningSettings(negatives=2))
+    expected, _ = mined(rows, tmp_path / "out", negatives=2)
+    assert [side.text for side in read_rows(tmp_path / "parts")[0].negatives] == expected[0] == ["d 30", "d 60"]
