@@ -122,7 +122,7 @@ def show_folder(terminal: Terminal, judged: Judged) -> None:
     terminal.out.print(Text(f"{judgement.folder}: {', '.join(sizes)}{made_by}", style="bold"), soft_wrap=True)
     if "hybrid" in judgement.modes:
         weights = ", ".join(f"{name} {weight:.2f}" for name, weight in judgement.weights.items() if name != "wordless")
-        terminal.say(f"hybrid: {weights}; a page without words counts {judgement.weights['wordless']:.2f}")
+        terminal.say(f"hybrid believes {weights}; a page without words {judgement.weights['wordless']:.2f}")
     for scope in judgement.scopes:
         _print_scope(terminal, scope)
     if judgement.corpus.kinds:

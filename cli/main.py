@@ -82,7 +82,7 @@ COMMANDS = {
     "eval weights": Command(
         "moca_rag.cli.evaluate_weights:weights",
         "moca_rag.cli.evaluate_weights:show_weights",
-        "Find how much a model's look should count.",
+        "Find how far each ranking should be believed.",
     ),
     "eval mmeb": Command(
         "moca_rag.cli.evaluate_mmeb:evaluate",

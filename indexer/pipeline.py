@@ -53,6 +53,8 @@ def index_documents(
         if new and (said := describe_new(opened.fingerprint)):
             reporter.say(said)
         check_fingerprint(opened.fingerprint, wanted, folder)
+        if wanted.model is not None:
+            opened.weigh(wanted.model.weights)
         reporter.start("looking", None)
         scopes = find_scopes(named, opened.catalog)
         plan = make_plan(scopes, opened.catalog, prune=prune, retry=choose_retries(retry_failed, passwords))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .collection import Collection
     from .embedder import Embedder
     from .errors import CollectionError, ConfigError, DocumentError, MocaError, ModelError
-    from .records import Hit, Page
+    from .records import FusionWeights, Hit, Page
 
 __all__ = [
     "Collection",
@@ -25,6 +25,7 @@ __all__ = [
     "ConfigError",
     "DocumentError",
     "Embedder",
+    "FusionWeights",
     "Hit",
     "MocaError",
     "ModelError",
@@ -35,6 +36,7 @@ __all__ = [
 _PLACES = {
     "Collection": "moca_rag.collection",
     "Embedder": "moca_rag.embedder",
+    "FusionWeights": "moca_rag.records",
     "Hit": "moca_rag.records",
     "Page": "moca_rag.records",
     "index_documents": "moca_rag.indexer.pipeline",

@@ -4,14 +4,15 @@ import difflib
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from . import bundled
 from .deadline import ask_in_time
 from .errors import ConfigError, ModelError, one_line
-from .records import VISION_WEIGHT, ModelCard, PixelBudget
+from .records import FusionWeights, ModelCard, PixelBudget
 
 PAGE_PROMPT = "Represent the given document image."
 SETTINGS_FILE = "moca.json"
@@ -53,9 +54,8 @@ class ModelSettings:
     `max_tokens` is the length of the longest sequence that is encoded, image and text together. A `causal` model was
     left as vision-language models are: a token sees what stands before it, and the last one is the embedding.
     `drop_blank` leaves out the visual tokens of cells that are of one even colour, over half of many pages.
-    `vision_weight` is that of the ranking by look among three, and a page without words counts `wordless_weight` of what
-    its look says: less than the defaults for a model that sees little.
     A page picture has an embedding of each of its `regions`, equal runs of its visual tokens, and is found by the best.
+    `weights` are how far its rankings are believed in hybrid search: less than the defaults for a model that sees little.
     """
 
     page_prompt: str = PAGE_PROMPT
@@ -66,9 +66,8 @@ class ModelSettings:
     max_tokens: int = 2048
     causal: bool = False
     drop_blank: bool = False
-    vision_weight: float = VISION_WEIGHT
-    wordless_weight: float = 1.0
     regions: int = 1
+    weights: FusionWeights = field(default_factory=FusionWeights)
 
     @property
     def page_regions(self) -> int:
@@ -103,9 +102,8 @@ def make_card(checkpoint: Checkpoint, pixels: PixelBudget | None = None, dimensi
         page_prompt=settings.page_prompt,
         query_prompt=settings.query_prompt,
         pixels=budget,
-        vision_weight=settings.vision_weight,
-        wordless_weight=settings.wordless_weight,
         regions=settings.page_regions,
+        weights=settings.weights,
     )
 
 
@@ -226,8 +224,11 @@ def hash_folder(folder: Path) -> str:
     is_adapter = (folder / ADAPTER_FILE).is_file()
     for name in (ADAPTER_FILE if is_adapter else "config.json", "tokenizer.json", SETTINGS_FILE):
         content = (folder / name).read_bytes() if (folder / name).is_file() else b""
-        if name == ADAPTER_FILE:  # where its base lies decides nothing
-            content = json.dumps(read_json(folder / name) | {"base_model_name_or_path": None}).encode()
+        if (
+            name in (ADAPTER_FILE, SETTINGS_FILE) and content
+        ):  # where a base lies decides nothing, nor do weights of search
+            rest = read_json(folder / name) | {"base_model_name_or_path": None, "weights": None}
+            content = json.dumps(rest, sort_keys=True).encode()
         digest.update(f"{name} {len(content)}\n".encode() + content)
     for path in list_weights(folder):
         size = path.stat().st_size
@@ -246,16 +247,13 @@ def read_settings(checkpoint: Checkpoint) -> ModelSettings:
     path = checkpoint.file(SETTINGS_FILE)
     if not path.is_file():
         return ModelSettings()
-    settings = ModelSettings(**_check_settings(path, read_json(path)))
+    values = read_json(path)
+    weights = _read_weights(path, values.pop("weights", {}))
+    settings = ModelSettings(**_check_settings(path, values), weights=weights)
     if not 0 < settings.min_pixels <= settings.max_pixels:
         raise ModelError(f"{path}: min_pixels {settings.min_pixels} and max_pixels {settings.max_pixels} are no range")
     if settings.mask_token_id is not None and settings.mask_token_id < 0:
         raise ModelError(f"{path}: mask_token_id {settings.mask_token_id} is no token")
-    if not (0 < settings.vision_weight < 1 and 0 <= settings.wordless_weight <= 1):
-        raise ModelError(
-            f"{path}: vision_weight {settings.vision_weight} and wordless_weight {settings.wordless_weight} are no shares: "
-            "give them between 0 and 1"
-        )
     if not 1 <= settings.regions <= MOST_REGIONS:
         raise ModelError(
             f"{path}: regions {settings.regions} is no number of parts of a page: give 1 to {MOST_REGIONS}"
@@ -269,12 +267,29 @@ def _check_settings(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     kinds = {name: type(getattr(ModelSettings(), name)) for name in ModelSettings.__slots__}
     kinds["mask_token_id"] = int
     for key, value in values.items():
-        if key not in kinds:
-            near = difflib.get_close_matches(key, kinds, 1)
-            raise ModelError(f"{path}: unknown setting {key!r}" + (f", did you mean {near[0]!r}?" if near else ""))
+        _check_name(path, "setting", key, kinds)
         if type(value) is not kinds[key]:
             raise ModelError(f"{path}: {key} must be of type {kinds[key].__name__}, not {value!r}")
     return values
+
+
+def _read_weights(path: Path, values: Any) -> FusionWeights:
+    if not isinstance(values, dict):
+        raise ModelError(
+            f"{path}: weights must be an object such as {json.dumps(asdict(FusionWeights()))}, not {values!r}"
+        )
+    for key in values:
+        _check_name(path, "weight", key, FusionWeights.__slots__)
+    try:
+        return FusionWeights(**values)
+    except ConfigError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def _check_name(path: Path, kind: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        raise ModelError(f"{path}: unknown {kind} {name!r}" + (f", did you mean {near[0]!r}?" if near else ""))
 
 
 def read_values(checkpoint: Checkpoint) -> dict[str, Any]:

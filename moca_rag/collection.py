@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,7 +15,7 @@ from .catalog import Catalog, FileRow, explain, reported
 from .errors import CollectionError, ConfigError, DocumentError
 from .fingerprint import FILE_NAME, Fingerprint, read_fingerprint, write_fingerprint
 from .locks import WriteLock
-from .records import Encoder, Explanation, Floats, Hit, Mode, Page, Pixels, Query
+from .records import Encoder, Explanation, Floats, FusionWeights, Hit, Mode, Page, Pixels, Query
 from .search import Request, check_request, find_hits
 from .stores import LocalStore, StorePart
 from .textlayer import unpack_words
@@ -135,14 +136,13 @@ class Collection:
         mode: Mode | None = None,
         where: Mapping[str, str] | None = None,
         within: str | None = None,
-        weights: Mapping[str, float] | None = None,
+        weights: FusionWeights | None = None,
     ) -> list[Hit]:
         """The best pages for a question, a picture [H, W, 3], or both; best first.
 
         `mode` is the collection's own if not named. `where` picks by tags and metadata, `within` by a glob over document
-        names or a folder; filters are exact: `top_k` hits come back wherever that many pages match. `weights` of the
-        rankings vision, passages and text take the place of the model's. Raises ConfigError on a question or filter that cannot
-        be used.
+        names or a folder; filters are exact: `top_k` hits come back wherever that many pages match. `weights` take the
+        place of the model's in hybrid search. Raises ConfigError on a question or filter that cannot be used.
         """
         request = Request(Query(query, image), top_k, mode or self.fingerprint.mode, where, within)
         request = check_request(request, self.fingerprint)
@@ -155,7 +155,7 @@ class Collection:
                 raise
             return self._find_hits(request, embedding, weights)  # a compaction moved the vectors meanwhile
 
-    def _find_hits(self, request: Request, embedding: Floats | None, weights: Mapping[str, float] | None) -> list[Hit]:
+    def _find_hits(self, request: Request, embedding: Floats | None, weights: FusionWeights | None) -> list[Hit]:
         with reported(self.catalog.path), self.snapshot():
             stores = {} if embedding is None else self.stores()
             return find_hits(self.catalog, request, stores, embedding, self.fingerprint.model, weights)
@@ -222,6 +222,13 @@ class Collection:
             self.fingerprint.check_model(encoder.card, self.path)
             self._encoder = encoder
         return self._encoder
+
+    def weigh(self, weights: FusionWeights) -> None:
+        """Search with these weights from now on; the write lock must be held."""
+        model = self.fingerprint.model
+        if model is not None and model.weights != weights:
+            self.fingerprint = replace(self.fingerprint, model=replace(model, weights=weights))
+            write_fingerprint(self.path, self.fingerprint)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

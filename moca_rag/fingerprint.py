@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import CollectionError, FingerprintError
-from .records import CollectionMode, ModelCard, PixelBudget
+from .errors import CollectionError, ConfigError, FingerprintError
+from .records import CollectionMode, FusionWeights, ModelCard, PixelBudget
 from .terms import VERSION as TERMS_VERSION
 
 FILE_NAME = "collection.toml"
 FORMAT = 1
-OF_SEARCH = ("model.vision_weight", "model.wordless_weight")  # which decide nothing that lies in a collection
+OF_SEARCH = "weights."  # which decide nothing that lies in a collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Fingerprint:
         values["renderer.version"] = ".".join(str(values["renderer.version"]).split(".")[:2])
         # the same weights from another folder are the same model; without one there is no choice about passages
         values.pop("passages" if self.model is None else "model.name")
-        return {key: value for key, value in values.items() if key not in OF_SEARCH}
+        return {key: value for key, value in values.items() if not key.startswith(OF_SEARCH)}
 
 
 def _show(value: Any) -> str:
@@ -69,9 +69,10 @@ def _flat(fingerprint: Fingerprint) -> dict[str, Any]:
     }
     if fingerprint.model is not None:
         card = asdict(fingerprint.model)
-        pixels = card.pop("pixels")
+        pixels, weights = card.pop("pixels"), card.pop("weights")
         values |= {f"model.{key}": value for key, value in card.items()}
         values |= {f"pixels.{key}": value for key, value in pixels.items()}
+        values |= {f"{OF_SEARCH}{key}": value for key, value in weights.items()}
     return values
 
 
@@ -116,12 +117,13 @@ def read_fingerprint(folder: Path) -> Fingerprint:
             raise CollectionError(f"{path} has format {values['format']}, this program reads {FORMAT}: use --rebuild")
         model = None
         if "model" in values:
-            model = ModelCard(**values["model"], pixels=PixelBudget(**values["pixels"]))
+            weights = FusionWeights(**values.get("weights", {}))
+            model = ModelCard(**values["model"], pixels=PixelBudget(**values["pixels"]), weights=weights)
         renderer, terms, passages = values["renderer"], values["text"]["terms"], values.get("passages", False)
         if not isinstance(passages, bool):
             raise TypeError(f"passages is {passages!r}")
         return Fingerprint(values["mode"], renderer["name"], renderer["version"], terms, model, passages)
     except OSError as error:
         raise CollectionError(f"{path} cannot be read: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise CollectionError(f"{path} is damaged ({error}): make the collection anew with `--rebuild`") from error

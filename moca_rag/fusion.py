@@ -1,64 +1,64 @@
 """Turns the scores of several rankings into one score a page, and keeps what each ranking gave to it."""
 
+import math
 from collections.abc import Hashable, Mapping, Set
 from typing import TypeVar
 
-from .records import VISION_WEIGHT
+from .records import FusionWeights
 
 Key = TypeVar("Key", bound=Hashable)
 
 DEPTH = 100  # a ranking's scores are scaled over its own best hundred
-PASSAGES_SHARE = 5 / 14  # of what vision leaves; the rest is the words'
-
-
-def weigh_rankings(vision: float = VISION_WEIGHT, *, passages: bool) -> dict[str, float]:
-    """The weights of the rankings, where a model's vision has this one of them and the others share the rest.
-
-    Without passages words weigh as much as the vision of a model that says nothing else: neither of the two is the
-    better one on every kind of question.
-
-    >>> weigh_rankings(passages=False)
-    {'vision': 0.5, 'text': 0.5}
-    """
-    if not passages:
-        return {"vision": vision / (vision + VISION_WEIGHT), "text": VISION_WEIGHT / (vision + VISION_WEIGHT)}
-    share = (1 - vision) * PASSAGES_SHARE
-    return {"vision": vision, "passages": share, "text": 1 - vision - share}
+SHARPNESS = (
+    3  # the power of a scaled cosine: a ranking by vectors ranks every page, and says something of the first few
+)
+CERTAIN = 1 - 1e-6  # the most that one ranking is believed, so that the others still part what it holds equal
 
 
 def fuse(
     rankings: Mapping[str, Mapping[Key, float]],
-    eligible: Mapping[str, Set[Key]],
-    weights: Mapping[str, float] | None = None,
-    wordless: float = 1.0,
+    with_words: Set[Key],
+    weights: FusionWeights | None = None,
     depth: int = DEPTH,
 ) -> dict[Key, dict[str, float]]:
-    """Shares of each ranking in each page's score; a page's score is their sum, between 0 and 1 up to rounding.
+    """Shares of each ranking in each page's score; a page's score is their sum, between 0 and 1.
 
-    A ranking's scores are scaled to 0..1 over its own best `depth`; where it ranks fewer, zero is the floor of a
-    ranking by words (what it does not rank, it does not match). The weighted sum is divided by the weights of the
-    rankings that the page is `eligible` for: a scan, which no word can match, is not held back for it. Such a page counts
-    `wordless` of that, which is less than all where a model's vision is no match for words. Without weights ours are
-    taken.
+    A ranking's scores are scaled to 0..1 over its own best `depth`, and what they come to, times the ranking's weight,
+    is how far it is believed that the page is right. The score is how far any is: 1 - (1 - text) (1 - passages) (1 - vision).
+    So a ranking that knows nothing takes nothing from one that does. A page without words cannot be in the rankings by
+    words: its look alone speaks for it, as far as `wordless` goes.
 
-    >>> fuse({"vision": {"a": 0.9, "b": 0.5}, "text": {"b": 4.0}}, {"vision": {"a", "b"}, "text": {"b"}})
-    {'a': {'vision': 1.0}, 'b': {'vision': 0.0, 'text': 0.5}}
+    >>> weights = FusionWeights(text=0.5, vision=0.5, wordless=0.75)
+    >>> fuse({"vision": {"a": 0.9, "b": 0.9, "c": 0.5}, "text": {"b": 4.0}}, {"b", "c"}, weights)
+    {'a': {'vision': 0.75}, 'b': {'vision': 0.375, 'text': 0.375}, 'c': {'vision': 0.0, 'text': 0.0}}
     """
-    if weights is None:
-        weights = weigh_rankings(passages="passages" in rankings)
+    weights = weights or FusionWeights()
     scaled = {name: _scale(scores, name, depth) for name, scores in rankings.items()}
     fused: dict[Key, dict[str, float]] = {}
     for key in dict.fromkeys(key for scores in rankings.values() for key in scores):
-        names = [name for name in rankings if key in eligible[name]]
-        counts = (1.0 if len(names) == len(rankings) else wordless) / sum(weights[name] for name in names)
-        fused[key] = {name: weights[name] * scaled[name].get(key, 0.0) * counts for name in names}
+        if key in with_words:
+            fused[key] = _share({name: getattr(weights, name) * scaled[name].get(key, 0.0) for name in rankings})
+        else:
+            fused[key] = {"vision": weights.wordless * scaled["vision"].get(key, 0.0)}
     return fused
 
 
+def _share(beliefs: Mapping[str, float]) -> dict[str, float]:
+    """How far any of them is right, shared out by what each leaves in doubt."""
+    doubts = {name: -math.log1p(-min(belief, CERTAIN)) for name, belief in beliefs.items()}
+    together = sum(doubts.values())
+    score = -math.expm1(-together)
+    return {name: score * doubt / together if together else 0.0 for name, doubt in doubts.items()}
+
+
 def _scale(scores: Mapping[Key, float], name: str, depth: int) -> dict[Key, float]:
+    """Between 0 and 1: words from nothing, where they match fewer than `depth`, else all from a ranking's own last."""
     best = sorted(scores.values(), reverse=True)[:depth]
     if not best:
         return {}
-    low = 0.0 if name == "text" and len(best) < depth else best[-1]
-    span = best[0] - low
-    return {key: min(max((score - low) / span, 0.0), 1.0) if span > 0 else 1.0 for key, score in scores.items()}
+    by_words = name == "text"
+    low = 0.0 if by_words and len(best) < depth else best[-1]
+    span, power = best[0] - low, 1 if by_words else SHARPNESS
+    return {
+        key: min(max((score - low) / span, 0.0), 1.0) ** power if span > 0 else 1.0 for key, score in scores.items()
+    }

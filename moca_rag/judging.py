@@ -4,7 +4,7 @@ import glob
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -14,11 +14,11 @@ from .catalog import FileRow
 from .collection import Collection, is_collection
 from .errors import ConfigError
 from .fingerprint import Fingerprint
-from .fusion import DEPTH, weigh_rankings
+from .fusion import DEPTH
 from .judged import JudgedFolder, JudgedQuery, list_names, make_key, read_key, write_qrels, write_run
 from .metrics import Run, check_embeddings, first_pages, load_trec, random_scores, score_run
 from .progress import Reporter
-from .records import CollectionMode, Encoder, Explanation, Floats, Mode, ModelCard, Part, Pixels, Query
+from .records import CollectionMode, Encoder, Explanation, Floats, FusionWeights, Mode, ModelCard, Part, Pixels, Query
 from .render import RENDERER, renderer_version
 from .scopes import Judgement, Scope, Scores
 from .search import Request, check_request, find_hits, first_files
@@ -73,7 +73,7 @@ def judge_folder(
         write_qrels(kept / f"{scope.name}.qrels", scope.qrels)
         for mode, run in scope.runs.items():
             write_run(kept / f"{scope.name}.{mode}.run", run, mode)
-    weights = {} if card is None else _list_weights(card, passages=passages)
+    weights = {} if card is None else _list_weights(card.weights, passages=passages)
     sizes = (counts["documents"], counts["pages"])
     model = None if card is None else card.name
     return Judgement(judged.path, kept, model, *sizes, scopes[0], scopes[1], opened.notes, weights)
@@ -112,8 +112,8 @@ def open_judged(
         yield Opened(collection, kept, asked, _embed_queries(asked, encoder), notes)
 
 
-def _list_weights(card: ModelCard, *, passages: bool) -> dict[str, float]:
-    return {**weigh_rankings(card.vision_weight, passages=passages), "wordless": card.wordless_weight}
+def _list_weights(weights: FusionWeights, *, passages: bool) -> dict[str, float]:
+    return {name: value for name, value in asdict(weights).items() if passages or name != "passages"}
 
 
 class CheckedEncoder:
@@ -148,8 +148,8 @@ class CheckedEncoder:
 
 
 def _name_place(judged: JudgedFolder, card: ModelCard | None) -> str:
-    """A folder name for these documents' place and all that decides an embedding; a model's own name does not."""
-    model = None if card is None else replace(card, name="")
+    """A folder name for these documents' place and all that decides an embedding: neither a model's name nor its weights."""
+    model = None if card is None else replace(card, name="", weights=FusionWeights())
     mode: CollectionMode = "text" if card is None else "hybrid"
     fingerprint = Fingerprint(mode, RENDERER, renderer_version(), model=model, passages=card is not None)
     place = judged.path.resolve()

@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import ConfigError
+
 Floats: TypeAlias = NDArray[np.float32]
 Ids: TypeAlias = NDArray[np.int64]
 Pixels: TypeAlias = NDArray[np.uint8]
@@ -130,15 +132,32 @@ class PixelBudget:
     factor: int = 28
 
 
-VISION_WEIGHT = 0.3  # among three rankings, of a model that says nothing else
+@dataclass(frozen=True, slots=True)
+class FusionWeights:
+    """How far the best page of each ranking is believed in hybrid search, from 0 (not at all) to 1 (see `fusion`).
+
+    `wordless` takes the place of `vision` on a page without words. The defaults are those of a model whose look is a
+    match for words. Raises ConfigError on a weight outside 0 to 1.
+    """
+
+    text: float = 0.8
+    passages: float = 0.5
+    vision: float = 0.8
+    wordless: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise ConfigError(f"weights: {name} is {value!r}: give a number from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """What decides an embedding, so that embeddings of two models are never mixed in one collection.
 
-    The two weights decide none: they say how far the model's vision counts beside words (see `fusion`). A page picture
-    has an embedding of each of its `regions`, one where it has one.
+    The `weights` decide none: they say how far the model is believed beside words. A page picture has an embedding of
+    each of its `regions`, one where it has one.
     """
 
     name: str
@@ -148,9 +167,8 @@ class ModelCard:
     page_prompt: str
     query_prompt: str
     pixels: PixelBudget
-    vision_weight: float = VISION_WEIGHT
-    wordless_weight: float = 1.0
     regions: int = 1
+    weights: FusionWeights = FusionWeights()
 
 
 @dataclass(frozen=True, slots=True)

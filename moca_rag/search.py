@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from .catalog import Catalog, FileRow
 from .errors import ConfigError
 from .fingerprint import Fingerprint
-from .fusion import DEPTH, fuse, weigh_rankings
+from .fusion import DEPTH, fuse
 from .ranking import allowed_files, find_marks, rank_text, text_pages
-from .records import Floats, Hit, Mode, ModelCard, Query
+from .records import Floats, FusionWeights, Hit, Mode, ModelCard, Query
 from .snippets import cut_snippet, match_boxes
 from .stores import LocalStore, StorePart
 from .terms import match_expression, sign_pairs
@@ -76,7 +76,7 @@ def find_hits(
     stores: Mapping[str, LocalStore | StorePart],
     embedding: Floats | None,
     model: ModelCard | None = None,
-    weights: Mapping[str, float] | None = None,
+    weights: FusionWeights | None = None,
 ) -> list[Hit]:
     """The best pages for a checked request.
 
@@ -114,7 +114,7 @@ def share_scores(
     catalog: Catalog,
     rankings: Mapping[str, Mapping[int, float]],
     model: ModelCard | None,
-    weights: Mapping[str, float] | None = None,
+    weights: FusionWeights | None = None,
     depth: int = DEPTH,
 ) -> dict[int, dict[str, float]]:
     """What each ranking gives to each page: its own score where it ranks alone, else its share of the fused score."""
@@ -122,10 +122,7 @@ def share_scores(
         ((name, scores),) = rankings.items()
         return {page_id: {name: score} for page_id, score in scores.items()}
     found = {page_id for scores in rankings.values() for page_id in scores}
-    with_text = text_pages(catalog, found)
-    eligible = {"vision": found, "passages": with_text, "text": with_text}
-    weights = weights or weigh_rankings(model.vision_weight, passages="passages" in rankings)
-    return fuse(rankings, eligible, weights, model.wordless_weight, depth)
+    return fuse(rankings, text_pages(catalog, found), weights or model.weights, depth)
 
 
 def rank_vectors(

@@ -1,77 +1,127 @@
-"""Finds how much a model's look should count in hybrid search, on a judged folder of pages with words and without."""
+"""Finds how far a model's rankings are to be believed in hybrid search, on judged folders of pages with words and without."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
+from statistics import mean
+from typing import TypeAlias
 
 from .catalog import Catalog
 from .errors import ConfigError
-from .fusion import DEPTH
+from .fusion import DEPTH, fuse
 from .judged import JudgedFolder, make_key
 from .judging import Asked, IndexFunction, Opened, open_judged
-from .metrics import Run, paired_difference, score_run
+from .metrics import paired_difference, score_run
 from .progress import Reporter
 from .ranking import text_pages
-from .records import Encoder, ModelCard, Query
+from .records import Encoder, FusionWeights, Query
 from .scopes import Estimate
-from .search import Request, check_request, first_files, rank_pages, share_scores
+from .search import Request, check_request, first_files, rank_pages
 
-VISION_WEIGHTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)
-WORDLESS_WEIGHTS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
+Rankings: TypeAlias = dict[str, dict[int, float]]
+
+TRIED: Mapping[str, tuple[float, ...]] = {
+    "text": (0.8, 0.9, 1.0),
+    "passages": (0.1, 0.2, 0.5),
+    "vision": (0.0, 0.05, 0.2, 0.5, 0.8),
+    "wordless": (0.8, 0.85, 0.9, 0.95, 1.0),
+}
 MOST_COST = 0.01  # that pages with words may lose against words alone, at the lower end of the interval
 MEASURE = "ndcg_cut_5"
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
-    """A pair of weights, and nDCG@5 with them: over all questions, those that pages with words answer, and the others.
+class Found:
+    """nDCG@5 on one folder: over all questions, those that pages with words answer, and those that pages without do.
 
     `gain` is the difference to words alone over the questions that pages with words answer.
     """
 
-    vision_weight: float
-    wordless_weight: float
     every: Estimate
     with_words: Estimate
     without_words: Estimate
     gain: Estimate
 
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """Weights, and what hybrid search finds with them, folder by folder."""
+
+    weights: FusionWeights
+    found: tuple[Found, ...]
+
+    @property
+    def mean(self) -> float:
+        """Of the folders' means over all questions."""
+        return mean(one.every.mean for one in self.found)
+
     @property
     def is_cheap(self) -> bool:
-        """Whether pages with words lose next to nothing by it."""
-        return self.gain.low >= -MOST_COST
+        """Whether pages with words lose next to nothing by them, in any folder."""
+        return all(one.gain.low >= -MOST_COST for one in self.found)
 
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """What was tried on how many questions; `text` is what words alone reach over all of them."""
+    """What was tried on the questions of some folders; `texts` is what words alone reach over all of each."""
 
-    folder: Path
-    kept: Path
+    folders: tuple[Path, ...]
     model: str
-    with_words: int
-    without_words: int
-    text: Estimate
+    with_words: tuple[int, ...]
+    without_words: tuple[int, ...]
+    texts: tuple[Estimate, ...]
     tried: list[Weighed]
 
     @property
     def best(self) -> Weighed | None:
-        """The best over all questions of those that cost pages with words next to nothing; None where all cost more."""
-        return max((one for one in self.tried if one.is_cheap), key=lambda one: one.every.mean, default=None)
+        """The best of those that cost pages with words next to nothing; None where all cost more."""
+        return max((one for one in self.tried if one.is_cheap), key=lambda one: one.mean, default=None)
 
 
-def weigh_folder(
-    judged: JudgedFolder, index: IndexFunction, encoder: Encoder, cache: Path, reporter: Reporter
+def weigh_folders(
+    folders: Sequence[JudgedFolder], index: IndexFunction, encoder: Encoder, cache: Path, reporter: Reporter
 ) -> Weighing:
-    """Rank each question's pages once, and fuse them with every pair of weights.
+    """Rank each question's pages once, and fuse them with all the weights that are tried.
 
-    The folder is indexed as by `judge_folder`. Raises ConfigError where it lacks questions that pages with words answer,
-    or questions that pages without words do: there is then nothing to weigh.
+    The folders are indexed as by `judge_folder`. Raises ConfigError where one lacks questions that pages with words
+    answer, or questions that pages without words do: there is then nothing to weigh.
     """
+    scales = [_weigh_folder(judged, index, encoder, cache, reporter) for judged in folders]
+    together = zip(*(scale.found for scale in scales), strict=True)
+    tried = [Weighed(weights, found) for weights, found in zip(list_weights(), together, strict=True)]
+    return Weighing(
+        tuple(judged.path for judged in folders),
+        encoder.card.name,
+        tuple(scale.with_words for scale in scales),
+        tuple(scale.without_words for scale in scales),
+        tuple(scale.text for scale in scales),
+        tried,
+    )
+
+
+def list_weights() -> list[FusionWeights]:
+    """All that are tried: a look is believed at least as far where there are no words beside it."""
+    every = (FusionWeights(*values) for values in product(*TRIED.values()))
+    return [weights for weights in every if weights.vision <= weights.wordless]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """One folder's part of a weighing."""
+
+    with_words: int
+    without_words: int
+    text: Estimate
+    found: list[Found]
+
+
+def _weigh_folder(
+    judged: JudgedFolder, index: IndexFunction, encoder: Encoder, cache: Path, reporter: Reporter
+) -> _Scale:
     with open_judged(judged, index, encoder, cache, reporter) as opened:
-        catalog, model = opened.collection.catalog, opened.collection.fingerprint.model
-        assert model is not None
+        catalog = opened.collection.catalog
         wordy, wordless = _split_by_words(catalog, opened.asked)
         if not wordy or not wordless:
             raise ConfigError(
@@ -80,26 +130,28 @@ def weigh_folder(
             )
         reporter.start("rankings", len(opened.asked))
         rankings = [_rank(opened, one, reporter) for one in opened.asked]
-        names = _name_pages(catalog, {page for found in rankings for scores in found.values() for page in scores})
+        pages = {page for found in rankings for scores in found.values() for page in scores}
+        names, with_words = _name_pages(catalog, pages), text_pages(catalog, pages)
         qrels = {one.key: one.grades for one in opened.asked}
 
-        def judge(card: ModelCard | None, chosen: Iterable[str]) -> dict[str, float]:
-            run: Run = {}
-            for one, found in zip(opened.asked, rankings, strict=True):
-                shares = share_scores(catalog, {name: found[name] for name in chosen}, card)
-                run[one.key] = {names[page]: sum(parts.values()) for page, parts in shares.items()}
+        def judge(score: Callable[[Rankings], Mapping[int, float]]) -> dict[str, float]:
+            run = {
+                one.key: {names[page]: value for page, value in score(found).items()}
+                for one, found in zip(opened.asked, rankings, strict=True)
+            }
             return {key: scores[MEASURE] for key, scores in score_run(qrels, run, [MEASURE]).items()}
 
-        text = judge(None, ["text"])
-        pairs = list(product(VISION_WEIGHTS, WORDLESS_WEIGHTS))
-        reporter.start("weights", len(pairs))
-        tried = []
-        for vision, share in pairs:
-            found = judge(replace(model, vision_weight=vision, wordless_weight=share), rankings[0])
-            tried.append(_weigh(vision, share, found, text, wordy, wordless))
+        def fuse_with(weights: FusionWeights, found: Rankings) -> dict[int, float]:
+            return {page: sum(shares.values()) for page, shares in fuse(found, with_words, weights).items()}
+
+        text = judge(lambda found: found["text"])
+        every = list_weights()
+        reporter.start("weights", len(every))
+        results = []
+        for weights in every:
+            results.append(_compare(judge(partial(fuse_with, weights)), text, wordy, wordless))
             reporter.advance("weights")
-    sizes = (len(wordy), len(wordless))
-    return Weighing(judged.path, opened.kept, model.name, *sizes, Estimate.of(list(text.values())), tried)
+    return _Scale(len(wordy), len(wordless), Estimate.of(list(text.values())), results)
 
 
 def _split_by_words(catalog: Catalog, asked: Sequence[Asked]) -> tuple[list[str], list[str]]:
@@ -119,7 +171,7 @@ def _split_by_words(catalog: Catalog, asked: Sequence[Asked]) -> tuple[list[str]
     return wordy, wordless
 
 
-def _rank(opened: Opened, one: Asked, reporter: Reporter) -> dict[str, dict[int, float]]:
+def _rank(opened: Opened, one: Asked, reporter: Reporter) -> Rankings:
     request = check_request(Request(Query(one.query.text), DEPTH, "hybrid"), opened.collection.fingerprint)
     stores = opened.collection.stores()
     reporter.advance("rankings")
@@ -134,18 +186,11 @@ def _name_pages(catalog: Catalog, page_ids: Iterable[int]) -> dict[int, str]:
     return {page_id: make_key(f"{files[page.document_id].name}#{page.number}") for page_id, page in pages.items()}
 
 
-def _weigh(
-    vision: float,
-    share: float,
-    found: dict[str, float],
-    text: dict[str, float],
-    wordy: Sequence[str],
-    wordless: Sequence[str],
-) -> Weighed:
+def _compare(
+    found: Mapping[str, float], text: Mapping[str, float], wordy: Sequence[str], wordless: Sequence[str]
+) -> Found:
     own, base = ([scores[key] for key in wordy] for scores in (found, text))
-    return Weighed(
-        vision,
-        share,
+    return Found(
         Estimate.of(list(found.values())),
         Estimate.of(own),
         Estimate.of([found[key] for key in wordless]),

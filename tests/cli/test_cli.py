@@ -49,10 +49,11 @@ def test_every_help_has_two_examples_that_run(place: Path, capsys: pytest.Captur
     if name == "eval compare":
         ask(capsys, "eval", "mmeb", "--model", "model", "--data", "MMEB-eval")
     if name in ("eval folder", "eval weights"):
-        write_pdf(place / "judged" / "pdfs" / "report.pdf", ["Energy cost 4,210 euros in 2023", "red:"])
         asked = [{"_id": "q1", "text": "energy cost"}, {"_id": "q2", "text": "a red square"}]
-        (place / "judged" / "queries.jsonl").write_text("\n".join(map(json.dumps, asked)))
-        (place / "judged" / "qrels.tsv").write_text("q1\treport.pdf#1\t1\nq2\treport.pdf#2\t1\n")
+        for folder in (place / "judged", place / "asked"):
+            write_pdf(folder / "pdfs" / "report.pdf", ["Energy cost 4,210 euros in 2023", "red:"])
+            (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, asked)))
+            (folder / "qrels.tsv").write_text("q1\treport.pdf#1\t1\nq2\treport.pdf#2\t1\n")
     if name == "eval vidore":
         write_plain(place / "vidore" / "Vidore2ESGReportsHLRetrieval")
         write_by_language(place / "vidore" / "Vidore3HrRetrieval.v2", with_text=True)

@@ -58,7 +58,7 @@ def test_the_json_that_is_promised(place: Path, capsys: pytest.CaptureFixture[st
     assert corpus["random"]["recall_5"] == pytest.approx(2 / 3)
     assert {kind: part["questions"] for kind, part in corpus["kinds"].items()} == {"words": 2, "meaning": 1}
     assert len(corpus["differences"]) == 30
-    assert found["weights"] == pytest.approx({"vision": 0.3, "passages": 0.25, "text": 0.45, "wordless": 1.0})
+    assert found["weights"] == {"text": 0.8, "passages": 0.5, "vision": 0.8, "wordless": 0.95}
     assert found["notes"] == ["1 right pages are not in the collection and count as missed: gone.pdf#2"]
     assert Path(found["kept"]).is_relative_to(place.parent / "cache")
     assert (Path(found["kept"]) / "corpus.hybrid.run").is_file()
@@ -73,9 +73,9 @@ def test_a_person_sees_each_mode_beside_chance(place: Path, capsys: pytest.Captu
     assert re.search(r"words +2 +0\.815", shown.out)
     assert "vision" not in shown.out
     assert "count as missed: gone.pdf#2" in shown.err
-    assert "hybrid:" not in shown.err
+    assert "hybrid believes" not in shown.err
     assert run(["eval", "folder", str(place), "--model", "m"]) == 0
-    told = "hybrid: vision 0.30, passages 0.25, text 0.45; a page without words counts 1.00"
+    told = "hybrid believes text 0.80, passages 0.50, vision 0.80; a page without words 0.95"
     assert told in capsys.readouterr().err
 
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_asked_is_one_line(
     assert said.count("\n") == 1
 
 
-def test_the_weights_of_a_look_are_told_as_moca_json_has_them(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_are_told_as_moca_json_has_them(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["eval", "weights", str(place)]) == 2
     assert "there is no look to weigh without a model" in capsys.readouterr().err
     assert run(["eval", "weights", str(place), "--model", "m"]) == 2
@@ -180,8 +180,9 @@ def test_the_weights_of_a_look_are_told_as_moca_json_has_them(place: Path, capsy
     assert run(["eval", "weights", str(place), "--model", "m"]) == 0
     shown = capsys.readouterr().out
     assert "1 question for pages with words, 1 for pages without" in shown
-    assert re.search(r'moca.json: "vision_weight": 0\.\d+, "wordless_weight": \d\.\d', shown)
-    assert run(["eval", "weights", str(place), "--model", "m", "--json"]) == 0
+    assert run(["eval", "weights", str(place), str(place), "--model", "m", "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
-    assert values["best"] in values["tried"] and len(values["tried"]) == 56
-    assert f'"vision_weight": {values["best"]["vision_weight"]}' in shown
+    assert values["folders"] == [str(place)] * 2
+    assert values["best"] in values["tried"]
+    assert {len(one["found"]) for one in values["tried"]} == {2}
+    assert f'moca.json: "weights": {json.dumps(values["best"]["weights"])}' in shown

@@ -26,7 +26,7 @@ from moca_rag.checkpoint import (
 )
 from moca_rag.embedder import Embedder
 from moca_rag.errors import ConfigError, ModelError
-from moca_rag.records import PixelBudget
+from moca_rag.records import FusionWeights, PixelBudget
 from tests.small_model import write_small_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -165,8 +165,9 @@ def test_the_revision_changes_with_weights_config_tokenizer_and_settings_only(tm
     (tmp_path / "trainer_state.json").write_text("{}")
     (tmp_path / "README.md").write_text("hello")
     assert hash_folder(tmp_path) in seen
-    (tmp_path / "moca.json").write_text("{}")
-    seen.add(hash_folder(tmp_path))
+    for settings in ("{}", '{"weights": {"vision": 0.1}}'):  # how far search believes the model is not of the model
+        (tmp_path / "moca.json").write_text(settings)
+        seen.add(hash_folder(tmp_path))
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_text((tmp_path / name).read_text() + "\n")
         seen.add(hash_folder(tmp_path))
@@ -228,9 +229,9 @@ def test_settings_default_to_those_of_the_method(tmp_path: Path) -> None:
 def test_settings_live_with_the_model(tmp_path: Path) -> None:
     values: dict[str, Any] = {"page_prompt": "", "query_prompt": "Q: ", "min_pixels": 784, "max_pixels": 7840}
     values |= {"mask_token_id": 151_665, "max_tokens": 64, "drop_blank": True}
-    values |= {"vision_weight": 0.1, "wordless_weight": 0.8, "regions": 12}
-    (tmp_path / "moca.json").write_text(json.dumps(values))
-    assert read_settings(local(tmp_path)) == ModelSettings(**values)
+    values |= {"regions": 12}
+    (tmp_path / "moca.json").write_text(json.dumps({**values, "weights": {"vision": 0.1, "wordless": 1}}))
+    assert read_settings(local(tmp_path)) == ModelSettings(**values, weights=FusionWeights(vision=0.1, wordless=1))
 
 
 @pytest.mark.parametrize(
@@ -245,8 +246,12 @@ def test_settings_live_with_the_model(tmp_path: Path) -> None:
         ('{"mask_token_id": -1}', "is no token"),
         ('{"max_tokens": 63}', "max_tokens 63 is too short for a page: give 64 or more"),
         ('{"max_tokens": 2048.0}', "max_tokens must be of type int"),
-        ('{"vision_weight": 1.0}', "vision_weight 1.0 and wordless_weight 1.0 are no shares"),
-        ('{"wordless_weight": -0.1}', "are no shares: give them between 0 and 1"),
+        ('{"vision_weight": 0.3}', "unknown setting 'vision_weight'"),
+        ('{"weights": 1}', "weights must be an object such as"),
+        ('{"weights": {"visoin": 1}}', "unknown weight 'visoin', did you mean 'vision'"),
+        ('{"weights": {"vision": -0.1}}', "moca.json: weights: vision is -0.1: give a number from 0 to 1"),
+        ('{"weights": {"text": true}}', "text is True: give a number from 0 to 1"),
+        ('{"weights": {"text": NaN}}', "text is nan: give a number from 0 to 1"),
         ('{"regions": 0}', "regions 0 is no number of parts of a page: give 1 to 64"),
         ('{"regions": 65}', "give 1 to 64"),
         ('{"drop_blank": 1}', "drop_blank must be of type bool"),

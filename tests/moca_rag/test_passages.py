@@ -15,8 +15,8 @@ from moca_rag.catalog import PASSAGE, PICTURE, Catalog
 from moca_rag.collection import Collection
 from moca_rag.errors import ConfigError, FingerprintError
 from moca_rag.fingerprint import read_fingerprint
-from moca_rag.fusion import weigh_rankings
 from moca_rag.passages import MAX_PASSAGES, OVERLAP_WORDS, cut_passages, passage_key
+from moca_rag.records import FusionWeights
 from moca_rag.upkeep import compact_collection, verify_collection
 from tests.fakes import COLOURS, ColourEncoder, write_pdf
 
@@ -108,10 +108,9 @@ def test_shares_of_three_rankings_add_up_and_a_scan_takes_part_in_one(collection
     for hit in hits.values():
         assert sum(share or 0 for share in (hit.vision, hit.passages, hit.text)) == pytest.approx(hit.score)
     scan, lawn = hits["shows.pdf", 2], hits["says.pdf", 2]
-    assert (scan.passages, scan.text, scan.score) == (None, None, pytest.approx(1.0, abs=0.01))
-    pool = hits["says.pdf", 3]
-    weights = weigh_rankings(passages=True)
-    assert (lawn.text, pool.passages) == pytest.approx((weights["text"], weights["passages"]))
+    pool, weights = hits["says.pdf", 3], FusionWeights()
+    assert (scan.passages, scan.text, scan.score) == (None, None, pytest.approx(weights.wordless, abs=0.01))
+    assert (lawn.score, pool.score) == pytest.approx((weights.text, weights.passages), abs=1e-3)
 
 
 def test_filters_hold_for_passages(collection: Collection) -> None:
@@ -129,7 +128,7 @@ def test_a_picture_is_looked_for_in_passages_only_with_words(collection: Collect
 
 def test_a_model_of_a_weak_look_says_how_far_it_counts(folder: Path, tmp_path: Path) -> None:
     weak = ColourEncoder()
-    weak.card = replace(weak.card, vision_weight=0.1, wordless_weight=0.8)
+    weak.card = replace(weak.card, weights=FusionWeights(text=0.9, passages=0.0, vision=0.0, wordless=0.8))
     index_documents([folder.parent / "pdfs"], tmp_path / "weak", weak)
     for path, order in ((folder, ["shows.pdf", "says.pdf"]), (tmp_path / "weak", ["says.pdf", "shows.pdf"])):
         with Collection.open(
@@ -140,10 +139,25 @@ def test_a_model_of_a_weak_look_says_how_far_it_counts(folder: Path, tmp_path: P
     assert [hit.score for hit in hits] == pytest.approx([0.9, 0.8], abs=1e-3)
 
 
+def test_a_model_that_is_believed_otherwise_now_is_embedded_by_no_second_time(folder: Path, tmp_path: Path) -> None:
+    pdfs, place = folder.parent / "pdfs", tmp_path / "c"
+    index_documents([pdfs], place, ColourEncoder())
+    weak = ColourEncoder()
+    weak.card = replace(weak.card, weights=FusionWeights(vision=0.125))
+    report = index_documents([pdfs], place, weak)
+    assert (report.unchanged, weak.num_pages) == (report.documents, 0)
+    with Collection.open(place) as opened:
+        assert opened.fingerprint.model == weak.card
+    index_documents([pdfs], place)  # no model named: what was known stays
+    with Collection.open(place) as opened:
+        assert opened.fingerprint.model == weak.card
+
+
 def test_weights_may_be_given(collection: Collection) -> None:
-    weights = {"vision": 1e-9, "passages": 1.0, "text": 1e-9}
+    weights = FusionWeights(vision=0.0, passages=1.0, text=0.0, wordless=0.0)
     assert collection.search("red nothing", weights=weights)[0].document == "says.pdf"
-    assert collection.search("red nothing", weights={**weights, "text": 1e9})[0].document == "shows.pdf"
+    weights = replace(weights, passages=0.0, text=1.0)
+    assert collection.search("red nothing", weights=weights)[0].document == "shows.pdf"
 
 
 # -- what a collection has --------------------------------------------------------------------------------------------
@@ -300,8 +314,8 @@ def test_an_old_collection_answers_as_it_did_and_is_left_as_it_is(old: Path) -> 
     with Collection.open(old, encoder=ColourEncoder()) as opened:
         hits = opened.search("green lawn")
         assert hits[0].page == 2
-        weights = weigh_rankings(passages=False)
-        assert (hits[0].vision, hits[0].passages, hits[0].text) == (weights["vision"], None, weights["text"])
+        assert hits[0].passages is None
+        assert hits[0].score == pytest.approx(1 - (1 - FusionWeights().vision) * (1 - FusionWeights().text), abs=1e-3)
         assert opened.catalog.count()["passages"] == 0
         with pytest.raises(ConfigError, match="--set passages=true"):
             opened.search("green", mode="passages")

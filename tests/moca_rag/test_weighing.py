@@ -1,6 +1,7 @@
-"""Weights of a look: the same search as ever with each pair, and the pair that costs pages with words nothing."""
+"""Weights of hybrid search: the same search as ever with each, and those that cost pages with words nothing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from moca_rag.errors import ConfigError
 from moca_rag.judged import read_judged
 from moca_rag.judging import judge_folder
 from moca_rag.progress import SilentReporter
+from moca_rag.records import FusionWeights
 from moca_rag.scopes import Estimate
-from moca_rag.weighing import VISION_WEIGHTS, WORDLESS_WEIGHTS, Weighed, Weighing, weigh_folder
+from moca_rag.weighing import TRIED, Found, Weighed, Weighing, list_weights, weigh_folders
 from tests.fakes import ColourEncoder, write_pdf
 from tests.makers import PixelEncoder
 
@@ -33,36 +35,45 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("encoder", [ColourEncoder(), PixelEncoder()])
-def test_each_pair_is_the_search_that_a_model_with_it_would_make(
-    place: Path, encoder: ColourEncoder | PixelEncoder
-) -> None:
+def test_weights_find_what_search_with_them_finds(place: Path, encoder: ColourEncoder | PixelEncoder) -> None:
     cache = place.parent / "cache"
-    weighing = weigh_folder(read_judged(place), index_documents, encoder, cache, SilentReporter())
-    judged = judge_folder(
-        read_judged(place), index_documents, encoder, ["text", "hybrid"], cache, SilentReporter()
-    ).corpus
-    assert (weighing.with_words, weighing.without_words, len(weighing.tried)) == (5, 3, 56)
-    assert weighing.text == judged.estimate("text", "ndcg_cut_5")
-    (own,) = (one for one in weighing.tried if (one.vision_weight, one.wordless_weight) == (0.3, 1.0))
-    assert own.every == judged.estimate("hybrid", "ndcg_cut_5")
-    means = [sum(judged.scores["hybrid"][f"q{n}"]["ndcg_cut_5"] for n in part) for part in (range(5), range(5, 8))]
-    assert (own.with_words.mean, own.without_words.mean) == pytest.approx((means[0] / 5, means[1] / 3))
-    text = sum(judged.scores["text"][f"q{n}"]["ndcg_cut_5"] for n in range(5))
-    assert own.gain.mean == pytest.approx((means[0] - text) / 5)
-    assert len({one.every.mean for one in weighing.tried}) > 1
-    assert {one.vision_weight for one in weighing.tried} == set(VISION_WEIGHTS)
-    assert {one.wordless_weight for one in weighing.tried} == set(WORDLESS_WEIGHTS)
+    weighing = weigh_folders([read_judged(place)], index_documents, encoder, cache, SilentReporter())
+    assert (weighing.with_words, weighing.without_words) == ((5,), (3,))
+    assert len(weighing.tried) == len(list_weights()) > 100
+    assert len({one.mean for one in weighing.tried}) > 1
+    for one in weighing.tried[::40]:
+        encoder.card = replace(encoder.card, weights=one.weights)
+        judged = judge_folder(
+            read_judged(place), index_documents, encoder, ["text", "hybrid"], cache, SilentReporter()
+        ).corpus
+        assert weighing.texts == (judged.estimate("text", "ndcg_cut_5"),)
+        (found,) = one.found
+        assert found.every == judged.estimate("hybrid", "ndcg_cut_5")
+        means = [sum(judged.scores["hybrid"][f"q{n}"]["ndcg_cut_5"] for n in part) for part in (range(5), range(5, 8))]
+        assert (found.with_words.mean, found.without_words.mean) == pytest.approx((means[0] / 5, means[1] / 3))
+        text = sum(judged.scores["text"][f"q{n}"]["ndcg_cut_5"] for n in range(5))
+        assert found.gain.mean == pytest.approx((means[0] - text) / 5)
 
 
-def test_the_best_is_the_best_of_those_that_cost_next_to_nothing() -> None:
-    def tried(mean: float, low: float) -> Weighed:
+def test_every_weight_is_tried_and_no_look_counts_less_alone_than_beside_words() -> None:
+    every = list_weights()
+    assert len(set(every)) == len(every)
+    for name, values in TRIED.items():
+        assert {getattr(weights, name) for weights in every} == set(values)
+    assert all(weights.vision <= weights.wordless for weights in every)
+
+
+def test_the_best_is_the_best_of_those_that_cost_next_to_nothing_in_every_folder() -> None:
+    def found(mean: float, low: float) -> Found:
         sure = Estimate(mean, mean, mean)
-        return Weighed(mean, 1.0, sure, sure, sure, Estimate(0.0, low, 0.1))
+        return Found(sure, sure, sure, Estimate(0.0, low, 0.1))
 
-    rows = [tried(0.5, -0.001), tried(0.6, -0.01), tried(0.9, -0.011)]
-    weighing = Weighing(Path("d"), Path("c"), "m", 1, 1, rows[0].every, rows)
-    assert weighing.best is rows[1]
-    assert Weighing(Path("d"), Path("c"), "m", 1, 1, rows[0].every, rows[2:]).best is None
+    rows = [((0.5, -0.001), (0.5, 0.0)), ((0.4, -0.01), (0.8, 0.0)), ((0.9, 0.0), (0.9, -0.011))]
+    tried = [Weighed(FusionWeights(text=n / 10), tuple(found(*one) for one in row)) for n, row in enumerate(rows)]
+    sizes = ((1, 1), (1, 1), (tried[0].found[0].every,) * 2)
+    folders = (Path("d"), Path("e"))
+    assert Weighing(folders, "m", *sizes, tried).best is tried[1]
+    assert Weighing(folders, "m", *sizes, tried[2:]).best is None
 
 
 def test_a_folder_with_nothing_to_weigh_is_refused(place: Path) -> None:
@@ -70,4 +81,4 @@ def test_a_folder_with_nothing_to_weigh_is_refused(place: Path) -> None:
     with pytest.raises(
         ConfigError, match="pages with words answer 1 of its questions and pages without 0: weighing needs both"
     ):
-        weigh_folder(read_judged(place), index_documents, ColourEncoder(), place.parent / "cache", SilentReporter())
+        weigh_folders([read_judged(place)], index_documents, ColourEncoder(), place.parent / "cache", SilentReporter())
