@@ -214,6 +214,7 @@ class ClStage:
             settings.seed,
             weights={task: source.weight for task, source in sources.items()},
             batch_sizes={task: source.batch_size for task, source in sources.items() if source.batch_size},
+            neighbours={task: source.neighbours for task, source in sources.items()},
             task_aware=settings.task_aware,
             keep_last=settings.keep_last,
         )

@@ -30,14 +30,18 @@ SOURCE_LEADING = 1.2  # line height of type in a source whose boxes tell how lar
 
 
 def compose_page(
-    blocks: Sequence[Block], faces: Faces, rng: np.random.Generator, style: PageStyle | None = None
+    blocks: Sequence[Block],
+    faces: Faces,
+    rng: np.random.Generator,
+    style: PageStyle | None = None,
+    types: TypeSet | None = None,
 ) -> ComposedPage:
-    """A page of the blocks, in a style drawn at random where none is given.
+    """A page of the blocks, in a style and faces drawn at random where none are given.
 
     With the layout `source` each block that has a box is set into it; blocks without boxes flow.
     """
     style = style or PageStyle.draw(rng)
-    types = faces.draw(rng)
+    types = types or faces.draw(rng)
     canvas = Canvas(style.width, style.height, style.paper)
     setter, invention = Typesetter(style, types, rng), Invention(blocks, rng)
     boxed = [block for block in blocks if block.box is not None]

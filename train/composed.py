@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -21,11 +22,12 @@ from .compose import compose_page
 from .corruption import derive_seed
 from .documents import PageText, read_documents
 from .exam import read_sheet
-from .faces import Faces
+from .faces import Faces, TypeSet
 from .letters import clean_word
 from .rows import IMAGE_SLOT, CptRow, PairRow, Side
 from .scanning import scan_page
 from .settings import Source
+from .styles import PageStyle
 
 Row = TypeVar("Row", bound=CptRow | PairRow)
 
@@ -36,13 +38,23 @@ MIN_WORDS = 30
 QUERY_WORDS = (3, 6)  # of keywords
 
 
+@dataclass(frozen=True, slots=True)
+class Sheaf:
+    """The pages of neighbouring rows, by document and place in it, and how they are set; None is each in its own way."""
+
+    places: tuple[tuple[int, int], ...]
+    style: PageStyle | None = None
+    types: TypeSet | None = None
+
+
 class ComposedRows(Generic[Row]):
     """Rows of stage one or two out of documents; each is decided by its number alone, so there are as many as you like."""
 
     def __init__(self, source: Source, stage: type[Row]) -> None:
         """Raises ConfigError where documents or fonts are none. Without a limit each page makes one row, or one a task."""
-        if source.questions < 1:
-            raise ConfigError(f"questions={source.questions}: give 1 or more")
+        for name, number in (("questions", source.questions), ("neighbours", source.neighbours)):
+            if number < 1:
+                raise ConfigError(f"{name}={number}: give 1 or more")
         self.source = source
         documents, fonts = Path(source.path), Path(source.images)
         self.name = documents.name.split(".")[0]
@@ -75,7 +87,8 @@ class ComposedRows(Generic[Row]):
     def fingerprint(self) -> str:
         """A hash of the bytes of documents and fonts."""
         digest = hashlib.blake2b(
-            repr((self._size, self.source.negatives, self.source.questions)).encode(), digest_size=16
+            repr((self._size, self.source.negatives, self.source.questions, self.source.neighbours)).encode(),
+            digest_size=16,
         )
         for path in self._files:
             digest.update(hashlib.blake2b(path.read_bytes(), digest_size=16).digest())
@@ -99,17 +112,39 @@ class ComposedRows(Generic[Row]):
         return CptRow.of("\n".join(parts), [encode_png(pixels)])
 
     def _make_pair(self, index: int, rng: np.random.Generator) -> PairRow:
-        number, place = self._places[int(rng.integers(len(self._places)))]
+        sheaf = self._gather(index, rng)
+        number, place = sheaf.places[index % self.source.neighbours]
         text = self._documents[number][place]
-        page, pixels = self._compose(text, rng)
+        page, pixels = self._compose(text, rng, sheaf)
         kinds = [KINDS[number % len(KINDS)] for number in range(index, index + self.source.questions)]
-        sheet = read_sheet("", text, page)
+        sheet = self._without_shared(read_sheet("", text, page), text, sheaf)
         query, *more = dict.fromkeys(self._ask(kind, sheet, page, rng) for kind in kinds)
         others: list[int] = [other for other in range(len(self._documents[number])) if other != place]
         chosen = rng.permutation(others)[: self.source.negatives].tolist()
-        negatives = [self._compose(self._documents[number][other], rng)[1] for other in chosen]
+        negatives = [self._compose(self._documents[number][other], rng, sheaf)[1] for other in chosen]
         answer, *wrong = [Side(PAGE_TEXT, (encode_png(picture),)) for picture in (pixels, *negatives)]
         return PairRow.of(self._task(index), Side(query), answer, wrong, others=map(Side, more))
+
+    def _gather(self, index: int, rng: np.random.Generator) -> Sheaf:
+        """The pages of a row and its neighbours: of one document, as far as it has so many, set alike."""
+        size = self.source.neighbours
+        if size == 1:
+            return Sheaf((self._places[int(rng.integers(len(self._places)))],))
+        rng = np.random.default_rng(derive_seed(0, index // size, "neighbours"))
+        drawn = [self._places[place] for place in rng.integers(len(self._places), size=size).tolist()]
+        number = drawn[0][0]
+        fellows = [(number, place) for place in rng.permutation(len(self._documents[number])).tolist()[:size]]
+        return Sheaf((*fellows, *drawn[len(fellows) :]), PageStyle.draw(rng), self._faces.draw(rng))
+
+    def _without_shared(self, sheet: Sheet, own: PageText, sheaf: Sheaf) -> Sheet:
+        """The sheet without texts that neighbours have, too: nobody could tell whose they are."""
+        pages = [self._documents[number][place] for number, place in sheaf.places]
+        others = [" ".join(" ".join(block.text for block in page.blocks).split()) for page in pages if page is not own]
+        texts = {
+            kind: [one for one in told if not any(one in other for other in others)]
+            for kind, told in sheet.texts.items()
+        }
+        return replace(sheet, texts=texts)
 
     def _task(self, index: int) -> str:
         """Each kind of question is a task of its own; pages that are asked for in several ways are one."""
@@ -125,8 +160,11 @@ class ComposedRows(Generic[Row]):
         words = find_keywords(known, self._counts, len(self._places), 3 * number) or list(page.words[:number])
         return " ".join(rng.permutation(words)[:number].tolist())
 
-    def _compose(self, text: PageText, rng: np.random.Generator) -> tuple[ComposedPage, Pixels]:
-        page = compose_page(text.blocks, self._faces, rng)
+    def _compose(
+        self, text: PageText, rng: np.random.Generator, sheaf: Sheaf | None = None
+    ) -> tuple[ComposedPage, Pixels]:
+        style, types = (sheaf.style, sheaf.types) if sheaf else (None, None)
+        page = compose_page(text.blocks, self._faces, rng, style, types)
         return page, (scan_page(page, rng) if rng.random() < SCAN_RATE else page).pixels
 
 

@@ -111,7 +111,10 @@ class Mixture(Generic[Row]):
 
     def fingerprint(self) -> str:
         """A hash of all sources, in order, and of how they are drawn."""
-        told = [(rows.fingerprint(), rows.source.weight, rows.source.batch_size) for rows in self._sources]
+        told = [
+            (rows.fingerprint(), rows.source.weight, rows.source.batch_size, rows.source.neighbours)
+            for rows in self._sources
+        ]
         return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
     def _find(self, number: int) -> tuple[Rows[Row], int]:

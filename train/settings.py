@@ -32,6 +32,9 @@ class Source:
     """The folder, zip or tar that image paths lead into; without it `images`, `images.zip` or `images.tar` beside it."""
     batch_size: int = 0
     """Rows of its batches in stage two, over all ranks; 0 takes the run's batch_size."""
+    neighbours: int = 1
+    """So many rows that follow one another stay in one batch of stage two: pages of one document are each other's hardest
+    wrong answers. Of `composed` they are pages of one document, set alike."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ class TaskBatches:
     and sees every row once; 3 for three times, 0.5 for another random half each epoch, 0 for never. A task's batches
     have `batch_size` rows unless `batch_sizes` names a number of its own: texts cost little, pages much. A task's last
     incomplete batch is dropped unless `keep_last`. Without `task_aware` (an ablation) batches mix all tasks, and have
-    `batch_size` rows. Raises ConfigError on an unknown weight, and on a task that would silently fill no batch.
+    `batch_size` rows. Of a task that has `neighbours`, so many rows that follow one another stay together, as far as a
+    batch holds them. Raises ConfigError on an unknown weight, and on a task that would silently fill no batch.
 
     >>> batches = TaskBatches({"charts": 4, "scans": 2}, batch_size=2, seed=0)
     >>> [task for task, rows in batches.epoch(0)].count("charts"), len(batches)
@@ -43,6 +44,7 @@ class TaskBatches:
     task_aware: bool = True
     keep_last: bool = field(default=False, kw_only=True)
     batch_sizes: Mapping[str, int] | None = field(default=None, kw_only=True)
+    neighbours: Mapping[str, int] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for task, weight in (self.weights or {}).items():
@@ -55,6 +57,9 @@ class TaskBatches:
         for number in (self.batch_size, *(self.batch_sizes or {}).values()):
             if number < 1:
                 raise ConfigError(f"batch_size={number}: give 1 or more")
+        for number in (self.neighbours or {}).values():
+            if number < 1:
+                raise ConfigError(f"neighbours={number}: give 1 or more")
         for task in self.sizes:
             least = self._size(task) if self.task_aware and not self.keep_last else 1
             if self._weight(task) and self._num_rows(task) < least:
@@ -100,7 +105,12 @@ class TaskBatches:
     def _draw(self, task: str, epoch: int) -> Ids:
         """A task's rows in this epoch: pass after pass over all of them, the last one cut short."""
         number, size = self._num_rows(task), self.sizes[task]
-        passes = [self._shuffle(size, epoch, f"task {task}, pass {start}") for start in range(0, number, max(size, 1))]
+        together = (self.neighbours or {}).get(task, 1)
+        passes = []
+        for start in range(0, number, max(size, 1)):
+            groups = self._shuffle(math.ceil(size / together), epoch, f"task {task}, pass {start}")
+            rows = (groups[:, None] * together + np.arange(together)).ravel()
+            passes.append(rows[rows < size])
         return np.concatenate([np.zeros(0, np.int64), *passes])[:number]
 
     def _shuffle(self, number: int, epoch: int, name: str) -> Ids:

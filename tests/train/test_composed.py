@@ -1,12 +1,14 @@
 """Rows whose pages are composed when they are asked for."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from moca_rag.train.composed import PAGE_TEXT
-from moca_rag.train.rows import IMAGE_SLOT, decode_image
+from moca_rag.train.documents import Block, Document, PageText, write_documents
+from moca_rag.train.rows import IMAGE_SLOT, PairRow, decode_image
 from moca_rag.train.runs import run_cl, run_cpt
 from moca_rag.train.settings import Source
 from moca_rag.train.sources import open_cpt, open_pairs
@@ -63,6 +65,44 @@ def test_a_page_may_be_asked_for_in_several_ways(source: Source, model: Path, tm
     assert sum(asked) == sum(len(rows[number].questions) for number in range(6))
     with pytest.raises(ConfigError, match="questions=0"):
         open_pairs(replace(source, questions=0))
+
+
+def test_neighbours_are_pages_of_one_document_set_alike_and_asked_for_what_they_alone_say(
+    source: Source, tmp_path: Path
+) -> None:
+    sizes = {"harbour": 4, "quarry": 2}
+    documents = [
+        Document(name, name, "1.0", name, "train", tuple(make_page(name, number) for number in range(size)))
+        for name, size in sizes.items()
+    ]
+    write_documents(tmp_path / "texts.jsonl.gz", documents)
+    source = replace(source, path=str(tmp_path / "texts.jsonl.gz"), questions=4, limit=60)
+    together, apart = open_pairs(replace(source, neighbours=3)), open_pairs(source)
+    assert together.fingerprint() != apart.fingerprint()
+    groups = [[together[number] for number in range(start, start + 3)] for start in range(0, 60, 3)]
+    named = [[find_names(row, sizes) for row in group] for group in groups]
+    for first, second, third in named:
+        assert first == second and len(first) == len(third) == 1
+        assert third == first or first == {"quarry"}  # which has two pages, so that the third row is of any
+    assert {name for names in named for name in names[0]} == set(sizes)
+    for group in groups:
+        assert len({row.positive.key for row in group}) == 3
+        assert len({decode_image(row.positive.images[0]).shape for row in group}) == 1
+    asked = [{side.text for row in rows for side in row.questions} for rows in (together, apart)]
+    assert ["What all of them say" in texts for texts in asked] == [False, True]
+    with pytest.raises(ConfigError, match="neighbours=0"):
+        open_pairs(replace(source, neighbours=0))
+
+
+def make_page(name: str, number: int) -> PageText:
+    own = " ".join(f"the {name} page {word} number {number}" for word in ("ledger", "timber", "winter", "ferry"))
+    blocks = (Block("heading", "What all of them say"), Block("paragraph", f"It is {own}. {own.title()} ends here."))
+    return PageText(name, number + 1, tuple(blocks))
+
+
+def find_names(row: PairRow, names: Iterable[str]) -> set[str]:
+    asked = " ".join(side.text for side in row.questions).lower()
+    return {name for name in names if name in asked}
 
 
 def test_a_limit_makes_more_rows_than_pages(source: Source) -> None:

@@ -117,6 +117,21 @@ def test_a_task_may_have_batches_of_its_own_size() -> None:
         make(batch_sizes={"charts": 38}, keep_last=False)
 
 
+def test_neighbours_stay_in_one_batch_and_every_row_is_seen_once() -> None:
+    plan = TaskBatches({"left": 22, "right": 9}, 8, 0, neighbours={"left": 4}, keep_last=True)
+    rows = [row for task, rows in plan.epoch(0) if task == "left" for row in rows]
+    assert sorted(rows) == list(range(22))
+    batch_of = {row: place for place, (_, rows) in enumerate(plan.epoch(0)) for row in rows}
+    groups = [{batch_of[row] for row in range(start, start + 4)} for start in range(0, 20, 4)]
+    assert sum(len(group) == 1 for group in groups) >= 4  # the short last group may shift one across the border
+    alone = TaskBatches({"left": 22, "right": 9}, 8, 0, keep_last=True)
+    right = [rows for task, rows in plan.epoch(0) if task == "right"]
+    assert sorted(right) == sorted(rows for task, rows in alone.epoch(0) if task == "right")
+    assert plan.epoch(0) != plan.epoch(1)
+    with pytest.raises(ConfigError, match="neighbours=0: give 1 or more"):
+        make(neighbours={"texts": 0})
+
+
 def test_without_task_awareness_batches_mix_tasks() -> None:
     plan = make(task_aware=False, keep_last=False)
     assert len(plan) == TOTAL // 8
