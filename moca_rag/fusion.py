@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping, Set
+from dataclasses import replace
 from typing import TypeVar
 
 from .records import FusionWeights
@@ -26,13 +27,16 @@ def fuse(
     A ranking's scores are scaled to 0..1 over its own best `depth`, and what they come to, times the ranking's weight,
     is how far it is believed that the page is right. The score is how far any is: 1 - (1 - text) (1 - passages) (1 - vision).
     So a ranking that knows nothing takes nothing from one that does. A page without words cannot be in the rankings by
-    words: its look alone speaks for it, as far as `wordless` goes.
+    words: its look alone speaks for it, as far as `wordless` goes. Where no word matches any page, passages are believed
+    in the words' place.
 
     >>> weights = FusionWeights(text=0.5, vision=0.5, wordless=0.75)
     >>> fuse({"vision": {"a": 0.9, "b": 0.9, "c": 0.5}, "text": {"b": 4.0}}, {"b", "c"}, weights)
     {'a': {'vision': 0.75}, 'b': {'vision': 0.375, 'text': 0.375}, 'c': {'vision': 0.0, 'text': 0.0}}
     """
     weights = weights or FusionWeights()
+    if not rankings.get("text", True):
+        weights = replace(weights, passages=max(weights.passages, weights.text))
     scaled = {name: _scale(scores, name, depth) for name, scores in rankings.items()}
     fused: dict[Key, dict[str, float]] = {}
     for key in dict.fromkeys(key for scores in rankings.values() for key in scores):

@@ -53,6 +53,15 @@ def test_a_weak_look_alone_falls_behind_words_that_match_and_stays_above_those_t
     assert fused["scan"] == {"vision": pytest.approx(0.7)}
 
 
+def test_where_no_word_matches_passages_are_believed_in_the_words_place() -> None:
+    looks, passages = {"scan": 0.9, "text": 0.1, "other": 0.1}, {"text": 0.8, "other": 0.2}
+    weights = FusionWeights(text=0.9, passages=0.1, vision=0.0, wordless=0.8)
+    unknown = total(fuse({"vision": looks, "passages": passages, "text": {}}, SAYS, weights))
+    assert unknown == pytest.approx({"scan": 0.8, "text": 0.9, "other": 0.0})
+    known = total(fuse({"vision": looks, "passages": passages, "text": {"other": 1.0}}, SAYS, weights))
+    assert known == pytest.approx({"scan": 0.8, "text": 0.1, "other": 0.9})
+
+
 def test_what_one_ranking_is_sure_of_another_still_parts() -> None:
     sure = FusionWeights(text=1.0, vision=0.5)
     totals = total(fuse({"vision": {"text": 0.1, "other": 0.9}, "text": {"text": 2.0, "other": 2.0}}, SAYS, sure))
