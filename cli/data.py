@@ -17,7 +17,7 @@ from moca_rag.collection import Collection
 from moca_rag.errors import ConfigError
 
 from .main import EXIT_SOME_FAILED
-from .options import JsonOption
+from .options import JsonOption, PasswordOption
 from .terminal import Terminal
 from .views import MAX_FAILURES, count, list_failures, show_failures
 
@@ -33,6 +33,7 @@ def from_pdfs(
     held_out: Annotated[
         float, typer.Option(metavar="SHARE", help="The share of documents kept aside to measure on.")
     ] = 0.1,
+    password: PasswordOption = None,
     as_json: JsonOption = False,
 ) -> PdfReport:
     """Make training rows of your own PDFs: no labels needed.
@@ -47,7 +48,8 @@ def from_pdfs(
       moca data from-pdfs ./pdfs ./rows-cl --stage cl --held-out 0.2 --json
     """
     ctx.obj.as_json = as_json
-    return write_pdf_rows(list_documents(folder), out, PdfSettings(stage=stage, seed=seed, held_out=held_out), ctx.obj)
+    settings = PdfSettings(stage=stage, seed=seed, held_out=held_out, passwords=tuple(password or ()))
+    return write_pdf_rows(list_documents(folder), out, settings, ctx.obj)
 
 
 def show_pdf_rows(terminal: Terminal, report: PdfReport) -> int:

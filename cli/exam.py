@@ -9,7 +9,7 @@ from moca_rag.indexer.discover import list_documents
 from moca_rag.train.settings import ExamReport, ExamSettings
 
 from .main import EXIT_SOME_FAILED
-from .options import JsonOption
+from .options import JsonOption, PasswordOption
 from .terminal import Terminal
 from .views import count, list_failures, show_failures
 
@@ -61,6 +61,7 @@ def exam_pdfs(
         typer.Option(metavar="SHARE", help="So many of the pages keep their text layer; the others become pictures."),
     ] = 0.5,
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed draws other pages.")] = 0,
+    password: PasswordOption = None,
     as_json: JsonOption = False,
 ) -> ExamReport:
     """Make an exam of your own PDFs, so that you see what each mode of search finds in them: no labels needed.
@@ -77,7 +78,9 @@ def exam_pdfs(
     ctx.obj.as_json = as_json
     from moca_rag.train.pdf_exam import write_pdf_exam  # loads Pillow
 
-    settings = ExamSettings(pages=pages, min_words=min_words, searchable=searchable, seed=seed)
+    settings = ExamSettings(
+        pages=pages, min_words=min_words, searchable=searchable, seed=seed, passwords=tuple(password or ())
+    )
     return write_pdf_exam(list_documents(folder), out, settings, ctx.obj)
 
 

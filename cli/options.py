@@ -10,3 +10,6 @@ CollectionOption = Annotated[
     typer.Option("-c", "--collection", metavar="DIR", envvar="MOCA_COLLECTION", help="Where the collection lies."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+PasswordOption = Annotated[
+    list[str] | None, typer.Option("--password", metavar="TEXT", help="Try this on encrypted PDFs; repeatable.")
+]

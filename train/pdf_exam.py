@@ -44,7 +44,7 @@ def write_pdf_exam(paths: Iterable[Path], out: Path, settings: ExamSettings, rep
     reporter.start("documents", len(documents))
     found: dict[tuple[str, ...], _Page] = {}
     for path in documents:
-        for page in _read_pages(path, failed):
+        for page in _read_pages(path, settings, failed):
             if len(page.words) >= settings.min_words:
                 found.setdefault(page.words, page)
         reporter.advance("documents")
@@ -68,10 +68,10 @@ def write_pdf_exam(paths: Iterable[Path], out: Path, settings: ExamSettings, rep
     return ExamReport(out, len(sheets), questions, failed)
 
 
-def _read_pages(path: Path, failed: list[Failure]) -> Iterator[_Page]:
+def _read_pages(path: Path, settings: ExamSettings, failed: list[Failure]) -> Iterator[_Page]:
     """The words of every page, and what they could be asked for."""
     try:
-        with closing(open_document(path)) as document:
+        with closing(open_document(path, settings.passwords)) as document:
             for number in range(1, document.info.num_pages + 1):
                 try:
                     page = document.read_page(number, None)
@@ -91,10 +91,12 @@ def _write_page(page: _Page, name: str, out: Path, settings: ExamSettings, faile
     try:
         if searchable:
             with pymupdf.open(page.path) as document, pymupdf.open() as alone:
+                for password in settings.passwords:
+                    document.authenticate(password)
                 alone.insert_pdf(document, from_page=page.number - 1, to_page=page.number - 1, links=False)
                 alone.save(out / PDFS / file, garbage=3, deflate=True, no_new_id=True)
         else:
-            with closing(open_document(page.path)) as document:
+            with closing(open_document(page.path, settings.passwords)) as document:
                 image = document.read_page(page.number, PixelBudget()).image
             assert image is not None
             Image.fromarray(image).save(out / PDFS / file)

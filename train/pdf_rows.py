@@ -48,6 +48,8 @@ class PdfSettings:
     """At most so many queries a page; titles, headings and captions come before sentences."""
     negatives: int = 4
     """At most so many other pages of the document beside each pair."""
+    passwords: tuple[str, ...] = field(default=(), repr=False)
+    """Tried on encrypted documents."""
 
 
 @dataclass(slots=True)
@@ -143,7 +145,11 @@ class _Run:
         num_pages = 0
         self._reporter.start("documents", len(paths))
         for path in paths:
-            with self._noting(path), closing(open_document(path)) as document, path.open("rb") as file:
+            with (
+                self._noting(path),
+                closing(open_document(path, self._settings.passwords)) as document,
+                path.open("rb") as file,
+            ):
                 digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
                 if digest in known:
                     self._dropped["same document"] += 1
@@ -187,7 +193,7 @@ class _Run:
 
     def _draw_pages(self, path: Path) -> Iterator[tuple[PageContent, DocumentInfo]]:
         """The pages that can be drawn; errors of whoever asks for them are not caught here."""
-        with self._noting(path), closing(open_document(path)) as document:
+        with self._noting(path), closing(open_document(path, self._settings.passwords)) as document:
             for number in range(1, document.info.num_pages + 1):
                 page = None
                 with self._noting(path, number):

@@ -252,6 +252,8 @@ class ExamSettings:
     searchable: float = 0.0
     """The share of pages that are PDFs with their words in a text layer; the others are pictures."""
     seed: int = 0
+    passwords: tuple[str, ...] = field(default=(), repr=False)
+    """Tried on encrypted PDFs, whose pages are written without encryption."""
 
 
 @dataclass(frozen=True, slots=True)

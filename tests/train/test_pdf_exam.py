@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pymupdf
 import pytest
@@ -13,14 +14,14 @@ from moca_rag.judged import read_judged
 from moca_rag.progress import SilentReporter
 from moca_rag.records import PixelBudget
 from moca_rag.render import open_document
-from tests.makers import make_picture
+from tests.makers import PAGE_WORDS, make_pdf, make_picture
 from tests.train.test_pdf_rows import make_report
 
 HEADER = "Every page of every report says the same sentence at its top."
 
 
-def write(folder: Path, out: Path, **settings: float) -> ExamReport:
-    chosen = ExamSettings(**{"pages": 50, "min_words": 20, "searchable": 0.5} | settings)  # type: ignore[arg-type]
+def write(folder: Path, out: Path, **settings: Any) -> ExamReport:
+    chosen = ExamSettings(**{"pages": 50, "min_words": 20, "searchable": 0.5} | settings)
     return write_pdf_exam(folder.iterdir(), out, chosen, SilentReporter())
 
 
@@ -90,3 +91,15 @@ def test_no_page_of_words_and_a_taken_folder_are_said(reports: Path, tmp_path: P
         write(reports, tmp_path / "exam", pages=0)
     with pytest.raises(ConfigError, match="is there already"):
         write(reports, reports)
+
+
+@pytest.mark.parametrize("searchable", [0.0, 1.0])
+def test_an_encrypted_pdf_is_opened_by_its_password_alone(tmp_path: Path, searchable: float) -> None:
+    make_pdf(tmp_path / "pdfs" / "locked.pdf", PAGE_WORDS[:3], password="open")
+    for passwords, message in (((), "no page has 3 words"), (("shut",), "no page has 3 words")):
+        with pytest.raises(ConfigError, match=message):
+            write(tmp_path / "pdfs", tmp_path / "exam", min_words=3, searchable=searchable, passwords=passwords)
+    settings = {"min_words": 3, "searchable": searchable, "passwords": ("shut", "open")}
+    assert write(tmp_path / "pdfs", tmp_path / "exam", **settings).pages == 3
+    files = [path.suffix for path in (tmp_path / "exam" / "pdfs").iterdir()]
+    assert files == [".pdf" if searchable else ".png"] * 3

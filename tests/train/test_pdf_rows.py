@@ -170,6 +170,10 @@ def test_bad_documents_are_reported_and_end_nothing(tmp_path: Path) -> None:
         ("gone.pdf", "unreadable"),
     }
     assert (report.documents, report.pages) == (2, 3)
+    settings = PdfSettings(held_out=0, passwords=("wrong", "secret"))
+    opened = write_pdf_rows(docs.iterdir(), tmp_path / "opened", settings)
+    assert (opened.documents, opened.pages) == (3, 5)
+    assert "secret" not in repr(settings)
     assert IMAGE_SLOT in {row.text for row in open_cpt(Source(str(tmp_path / "out" / "cpt.parquet")))}  # the scan
 
 
