@@ -61,6 +61,7 @@ CREATE INDEX pictures ON vectors (vector_id) WHERE kind = {PICTURE};
 # What a person can see: a document that some file shows. A changed file shows its old document until the new one is
 # complete; pages that nothing shows yet, or any more, stay out of every answer.
 SHOWN = "document_id IN (SELECT document_id FROM files)"
+SAMPLED_PAGES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +233,13 @@ class Catalog:
         if not self.knows_passages:
             one["passages"] = "SELECT 0"
         return {name: self.db.execute(query).fetchone()[0] for name, query in one.items()}
+
+    def share_without_words(self) -> float:
+        """Which part of the pages has no words, exactly up to a thousand pages, else of a thousand at even distances."""
+        (last,) = self.db.execute("SELECT coalesce(max(page_id), 0) FROM pages").fetchone()
+        asked = json.dumps(list(range(1, last + 1, max(1, last // SAMPLED_PAGES))))
+        query = "SELECT avg(num_words = 0) FROM pages WHERE page_id IN (SELECT value FROM json_each(?))"
+        return float(self.db.execute(query, (asked,)).fetchone()[0] or 0.0)
 
     # -- vectors ------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ def fuse(
     rankings: Mapping[str, Mapping[Key, float]],
     with_words: Set[Key],
     weights: FusionWeights | None = None,
+    share_without_words: float = 0.5,
     depth: int = DEPTH,
 ) -> dict[Key, dict[str, float]]:
     """Shares of each ranking in each page's score; a page's score is their sum, between 0 and 1.
@@ -27,8 +28,9 @@ def fuse(
     A ranking's scores are scaled to 0..1 over its own best `depth`, and what they come to, times the ranking's weight,
     is how far it is believed that the page is right. The score is how far any is: 1 - (1 - text) (1 - passages) (1 - vision).
     So a ranking that knows nothing takes nothing from one that does. A page without words cannot be in the rankings by
-    words: its look alone speaks for it, as far as `wordless` goes. Where no word matches any page, passages are believed
-    in the words' place.
+    words: its look alone speaks for it, as far as `wordless` goes, and less where such pages are few: by Bayes's rule,
+    with their share of all pages as the odds beforehand, but no less than a look is believed beside words. Where no word
+    matches any page, passages are believed in the words' place.
 
     >>> weights = FusionWeights(text=0.5, vision=0.5, wordless=0.75)
     >>> fuse({"vision": {"a": 0.9, "b": 0.9, "c": 0.5}, "text": {"b": 4.0}}, {"b", "c"}, weights)
@@ -43,8 +45,15 @@ def fuse(
         if key in with_words:
             fused[key] = _share({name: getattr(weights, name) * scaled[name].get(key, 0.0) for name in rankings})
         else:
-            fused[key] = {"vision": weights.wordless * scaled["vision"].get(key, 0.0)}
+            look = scaled["vision"].get(key, 0.0)
+            fused[key] = {"vision": max(weights.vision * look, _temper(weights.wordless * look, share_without_words))}
     return fused
+
+
+def _temper(belief: float, share: float) -> float:
+    """A belief that took both kinds of pages for equally many, where this one has a smaller share of them."""
+    belief, share = min(belief, CERTAIN), min(share, 0.5)
+    return belief * share / (belief * share + (1 - belief) * (1 - share))
 
 
 def _share(beliefs: Mapping[str, float]) -> dict[str, float]:

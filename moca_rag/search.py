@@ -122,7 +122,8 @@ def share_scores(
         ((name, scores),) = rankings.items()
         return {page_id: {name: score} for page_id, score in scores.items()}
     found = {page_id for scores in rankings.values() for page_id in scores}
-    return fuse(rankings, text_pages(catalog, found), weights or model.weights, depth)
+    share = catalog.share_without_words()
+    return fuse(rankings, text_pages(catalog, found), weights or model.weights, share, depth)
 
 
 def rank_vectors(

@@ -131,7 +131,11 @@ def _weigh_folder(
         reporter.start("rankings", len(opened.asked))
         rankings = [_rank(opened, one, reporter) for one in opened.asked]
         pages = {page for found in rankings for scores in found.values() for page in scores}
-        names, with_words = _name_pages(catalog, pages), text_pages(catalog, pages)
+        names, with_words, share = (
+            _name_pages(catalog, pages),
+            text_pages(catalog, pages),
+            catalog.share_without_words(),
+        )
         qrels = {one.key: one.grades for one in opened.asked}
 
         def judge(score: Callable[[Rankings], Mapping[int, float]]) -> dict[str, float]:
@@ -142,7 +146,7 @@ def _weigh_folder(
             return {key: scores[MEASURE] for key, scores in score_run(qrels, run, [MEASURE]).items()}
 
         def fuse_with(weights: FusionWeights, found: Rankings) -> dict[int, float]:
-            return {page: sum(shares.values()) for page, shares in fuse(found, with_words, weights).items()}
+            return {page: sum(shares.values()) for page, shares in fuse(found, with_words, weights, share).items()}
 
         text = judge(lambda found: found["text"])
         every = list_weights()

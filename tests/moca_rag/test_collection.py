@@ -42,7 +42,17 @@ def test_hybrid_shares_add_up_to_the_score(collection: Collection) -> None:
 def test_a_scan_has_no_share_of_text_and_loses_nothing_by_it(collection: Collection) -> None:
     scan = next(hit for hit in collection.search("red tariff") if (hit.document, hit.page) == ("b/two.pdf", 2))
     assert scan.text is None
-    assert scan.score == pytest.approx(FusionWeights().wordless, abs=0.01)
+    assert FusionWeights().vision - 0.01 <= scan.score < FusionWeights().wordless  # it is one of five
+    assert collection.catalog.share_without_words() == 0.2
+
+
+def test_the_share_of_pages_without_words_of_many_is_that_of_a_sample(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {row.page_id: row.num_words for row in collection.catalog.pages(list(range(1, 9))).values()}
+    monkeypatch.setattr("moca_rag.catalog.SAMPLED_PAGES", 2)
+    chosen = [known[number] == 0 for number in range(1, max(known) + 1, 2)]
+    assert collection.catalog.share_without_words() == pytest.approx(sum(chosen) / len(chosen))
 
 
 def test_one_ranking_alone_gives_its_own_scores(collection: Collection) -> None:

@@ -53,6 +53,17 @@ def test_a_weak_look_alone_falls_behind_words_that_match_and_stays_above_those_t
     assert fused["scan"] == {"vision": pytest.approx(0.7)}
 
 
+def test_a_scan_among_few_is_believed_less_but_no_less_than_a_look_beside_words() -> None:
+    def scan(share: float, vision: float = 0.0) -> float:
+        weights = FusionWeights(vision=vision, wordless=0.8)
+        return total(fuse({"vision": {"scan": 0.9, "text": 0.1}, "text": {}}, SAYS, weights, share))["scan"]
+
+    assert [scan(share) for share in (0.5, 0.9, 1.0)] == pytest.approx([0.8] * 3)  # the many get no more for it
+    assert scan(0.2) == pytest.approx(0.5)  # odds of 4 to 1 for it, of 1 to 4 beforehand
+    assert scan(0.0) == 0.0
+    assert scan(0.0, vision=0.3) == pytest.approx(0.3)
+
+
 def test_where_no_word_matches_passages_are_believed_in_the_words_place() -> None:
     looks, passages = {"scan": 0.9, "text": 0.1, "other": 0.1}, {"text": 0.8, "other": 0.2}
     weights = FusionWeights(text=0.9, passages=0.1, vision=0.0, wordless=0.8)
