@@ -79,7 +79,8 @@ def describe_new(made: Fingerprint) -> str:
     kind = f"This is a {made.mode} collection: pages are found by {BY[made.mode]}"
     if made.model is None:
         return f"{kind}. `moca index --rebuild --model {LARGE}` adds search by look and by meaning."
-    return f"{kind}, read by {TINY}. --model {LARGE} is the large model." if made.model.name == TINY else ""
+    others = f"--model {LARGE} is the large model, --mode text is by words alone and many times as fast"
+    return f"{kind}, read by {TINY}. With --rebuild, {others}." if made.model.name == TINY else ""
 
 
 def preview_documents(

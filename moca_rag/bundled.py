@@ -3,7 +3,7 @@
 from pathlib import Path
 
 TINY = "moca-tiny"
-IS_DEFAULT = False  # of new collections where none is named: once it helps more than it costs (docs/tiny.md)
+IS_DEFAULT = True  # of new collections where none is named (docs/decisions.md)
 NO_MODEL = "none"  # what a person names who wants no model
 TINY_FOLDER = Path(__file__).with_name("tiny")
 TINY_FILES = ("config.json", "model.safetensors", "tokenizer.json", "moca.json")

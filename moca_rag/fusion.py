@@ -10,9 +10,7 @@ from .records import FusionWeights
 Key = TypeVar("Key", bound=Hashable)
 
 DEPTH = 100  # a ranking's scores are scaled over its own best hundred
-SHARPNESS = (
-    3  # the power of a scaled cosine: a ranking by vectors ranks every page, and says something of the first few
-)
+SHARPNESS = 3  # the power of a scaled cosine: a ranking by vectors ranks all pages, and only its first few say anything
 CERTAIN = 1 - 1e-6  # the most that one ranking is believed, so that the others still part what it holds equal
 
 

@@ -26,7 +26,7 @@ TRIED: Mapping[str, tuple[float, ...]] = {
     "text": (0.8, 0.9, 1.0),
     "passages": (0.1, 0.2, 0.5),
     "vision": (0.0, 0.05, 0.2, 0.5, 0.8),
-    "wordless": (0.8, 0.85, 0.9, 0.95, 1.0),
+    "wordless": (0.8, 0.85, 0.9, 0.95),
 }
 MOST_COST = 0.01  # that pages with words may lose against words alone, at the lower end of the interval
 MEASURE = "ndcg_cut_5"
@@ -102,9 +102,8 @@ def weigh_folders(
 
 
 def list_weights() -> list[FusionWeights]:
-    """All that are tried: a look is believed at least as far where there are no words beside it."""
-    every = (FusionWeights(*values) for values in product(*TRIED.values()))
-    return [weights for weights in every if weights.vision <= weights.wordless]
+    """All that are tried."""
+    return [FusionWeights(*values) for values in product(*TRIED.values())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +130,8 @@ def _weigh_folder(
         reporter.start("rankings", len(opened.asked))
         rankings = [_rank(opened, one, reporter) for one in opened.asked]
         pages = {page for found in rankings for scores in found.values() for page in scores}
-        names, with_words, share = (
-            _name_pages(catalog, pages),
-            text_pages(catalog, pages),
-            catalog.share_without_words(),
-        )
+        names, with_words = _name_pages(catalog, pages), text_pages(catalog, pages)
+        share = catalog.share_without_words()
         qrels = {one.key: one.grades for one in opened.asked}
 
         def judge(score: Callable[[Rankings], Mapping[int, float]]) -> dict[str, float]:

@@ -16,7 +16,8 @@ from tests.small_model import write_small_model
 
 SAID = (
     "This is a hybrid collection: pages are found by their words and their look, read by moca-tiny. "
-    "--model moca-embed/MoCa-Qwen25VL-3B is the large model."
+    "With --rebuild, --model moca-embed/MoCa-Qwen25VL-3B is the large model, "
+    "--mode text is by words alone and many times as fast."
 )
 
 

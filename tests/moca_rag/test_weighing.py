@@ -55,12 +55,11 @@ def test_weights_find_what_search_with_them_finds(place: Path, encoder: ColourEn
         assert found.gain.mean == pytest.approx((means[0] - text) / 5)
 
 
-def test_every_weight_is_tried_and_no_look_counts_less_alone_than_beside_words() -> None:
+def test_every_weight_is_tried_beside_every_other() -> None:
     every = list_weights()
     assert len(set(every)) == len(every)
     for name, values in TRIED.items():
         assert {getattr(weights, name) for weights in every} == set(values)
-    assert all(weights.vision <= weights.wordless for weights in every)
 
 
 def test_the_best_is_the_best_of_those_that_cost_next_to_nothing_in_every_folder() -> None:
