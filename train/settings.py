@@ -192,8 +192,8 @@ class ModelPlan:
     window_size: int = 112
     fullatt_block_indexes: tuple[int, ...] = (4,)
     min_pixels: int = 50_176
-    max_pixels: int = 521_360
-    max_tokens: int = 1536
+    max_pixels: int = 782_040
+    max_tokens: int = 2304
     drop_blank: bool = False
     """From stage one on, cells of a page that hold one even colour are left out."""
     regions: int = 1

@@ -18,7 +18,7 @@ Insert: TypeAlias = Literal["none", "table", "chart", "form", "picture"]
 TableRules: TypeAlias = Literal["grid", "lines", "bands", "none"]
 
 TINY_PIXELS = PixelBudget(max_pixels=664 * 28 * 28)
-"""What the small model sees of a page: 0.52 megapixels, at which 10 points on A4 are 10 pixels."""
+"""Of a composed page at most 0.52 megapixels, at which 10 points on A4 are 10 pixels: small type is learnt at little cost."""
 
 # Points, and how often of a hundred. The last two are a leaflet's column and a sheet turned.
 SHEETS = (((595, 842), 36), ((612, 792), 36), ((432, 648), 10), ((420, 595), 8), ((300, 720), 4), ((842, 595), 6))
