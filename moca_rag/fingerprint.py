@@ -14,6 +14,7 @@ from .terms import VERSION as TERMS_VERSION
 FILE_NAME = "collection.toml"
 FORMAT = 1
 OF_SEARCH = "weights."  # which decide nothing that lies in a collection
+RETIRED = ("vision_weight", "wordless_weight")  # of search, too: what stood under [model] before there were weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +118,9 @@ def read_fingerprint(folder: Path) -> Fingerprint:
             raise CollectionError(f"{path} has format {values['format']}, this program reads {FORMAT}: use --rebuild")
         model = None
         if "model" in values:
+            card = {key: value for key, value in values["model"].items() if key not in RETIRED}
             weights = FusionWeights(**values.get("weights", {}))
-            model = ModelCard(**values["model"], pixels=PixelBudget(**values["pixels"]), weights=weights)
+            model = ModelCard(**card, pixels=PixelBudget(**values["pixels"]), weights=weights)
         renderer, terms, passages = values["renderer"], values["text"]["terms"], values.get("passages", False)
         if not isinstance(passages, bool):
             raise TypeError(f"passages is {passages!r}")

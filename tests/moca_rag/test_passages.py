@@ -301,7 +301,9 @@ def old(pdfs: Path, tmp_path: Path) -> Path:
     db.close()
     settings = tmp_path / "old" / "collection.toml"
     assert "passages = false\n" in settings.read_text()
-    settings.write_text(settings.read_text().replace("passages = false\n", ""))
+    told = settings.read_text().replace("passages = false\n", "").partition("[weights]")[0]
+    told = told.replace("regions = 1\n", "vision_weight = 0.3\nwordless_weight = 1.0\n")
+    settings.write_text(told)
     return tmp_path / "old"
 
 
