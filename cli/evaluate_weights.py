@@ -60,14 +60,15 @@ def show_weights(terminal: Terminal, weighing: Weighing) -> None:
     """The best weights that cost next to nothing, the best of the others, and those to take."""
     best = weighing.best
     if terminal.as_json:
-        values = asdict(weighing) | {"folders": [str(folder) for folder in weighing.folders]}
-        terminal.print_json(values | {"best": None if best is None else asdict(best)})
+        folders = [asdict(folder) | {"path": str(folder.path)} for folder in weighing.folders]
+        terminal.print_json(asdict(weighing) | {"folders": folders, "best": None if best is None else asdict(best)})
         return
-    for folder, wordy, wordless, text in zip(
-        weighing.folders, weighing.with_words, weighing.without_words, weighing.texts, strict=True
-    ):
-        asked = f"{count(wordy, 'question')} for pages with words, {wordless:,} for pages without"
-        terminal.out.print(Text(f"{folder}: {asked}, words alone {text.mean:.3f}", style="bold"), soft_wrap=True)
+    for folder in weighing.folders:
+        asked = (
+            f"{count(folder.with_words, 'question')} for pages with words, {folder.without_words:,} for pages without"
+        )
+        told = f"{folder.path}: {asked}, words alone {folder.text.mean:.3f}"
+        terminal.out.print(Text(told, style="bold"), soft_wrap=True)
     table = make_table(f"nDCG@5 of hybrid search, {weighing.model}", "text")
     for name in ("passages", "vision", "wordless"):
         table.add_column(name, justify="right")
@@ -95,6 +96,11 @@ def _add_rows(table: Table, one: Weighed, weighing: Weighing, style: str) -> Non
     for folder, found in zip(weighing.folders, one.found, strict=True):
         gain = f"{found.gain.mean:+.3f} ({found.gain.low:+.3f} to {found.gain.high:+.3f})"
         table.add_row(
-            *weights, folder.name, show_estimate(found.every), gain, show_estimate(found.without_words), style=style
+            *weights,
+            folder.path.name,
+            show_estimate(found.every),
+            gain,
+            show_estimate(found.without_words),
+            style=style,
         )
         weights = [""] * len(weights)

@@ -235,7 +235,7 @@ class Catalog:
         return {name: self.db.execute(query).fetchone()[0] for name, query in one.items()}
 
     def share_without_words(self) -> float:
-        """Which part of the pages has no words, exactly up to a thousand pages, else of a thousand at even distances."""
+        """Which part of the pages has no words; of many pages it is told from a thousand or two at even distances."""
         (last,) = self.db.execute("SELECT coalesce(max(page_id), 0) FROM pages").fetchone()
         asked = json.dumps(list(range(1, last + 1, max(1, last // SAMPLED_PAGES))))
         query = "SELECT avg(num_words = 0) FROM pages WHERE page_id IN (SELECT value FROM json_each(?))"

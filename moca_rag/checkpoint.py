@@ -20,6 +20,7 @@ ADAPTER_FILE = "adapter_config.json"
 INDEX_FILE = "model.safetensors.index.json"
 HUB_FILES: dict[str, Any] = {"allow_patterns": ["*.json", "*.safetensors"], "ignore_patterns": ["*/*"]}
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+DECIDES_NOTHING = {ADAPTER_FILE: "base_model_name_or_path", SETTINGS_FILE: "weights"}  # of a file
 # One answer of the hub has to come within this time: DNS and dead routes know no other limit.
 HUB_SECONDS = 1.5
 SAMPLES, SAMPLE_BYTES = 64, 4096
@@ -224,10 +225,8 @@ def hash_folder(folder: Path) -> str:
     is_adapter = (folder / ADAPTER_FILE).is_file()
     for name in (ADAPTER_FILE if is_adapter else "config.json", "tokenizer.json", SETTINGS_FILE):
         content = (folder / name).read_bytes() if (folder / name).is_file() else b""
-        if (
-            name in (ADAPTER_FILE, SETTINGS_FILE) and content
-        ):  # where a base lies decides nothing, nor do weights of search
-            rest = read_json(folder / name) | {"base_model_name_or_path": None, "weights": None}
+        if content and name in DECIDES_NOTHING:
+            rest = read_json(folder / name) | {DECIDES_NOTHING[name]: None}
             content = json.dumps(rest, sort_keys=True).encode()
         digest.update(f"{name} {len(content)}\n".encode() + content)
     for path in list_weights(folder):

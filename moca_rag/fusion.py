@@ -35,7 +35,7 @@ def fuse(
     {'a': {'vision': 0.75}, 'b': {'vision': 0.375, 'text': 0.375}, 'c': {'vision': 0.0, 'text': 0.0}}
     """
     weights = weights or FusionWeights()
-    if not rankings.get("text", True):
+    if "text" in rankings and not rankings["text"]:
         weights = replace(weights, passages=max(weights.passages, weights.text))
     scaled = {name: _scale(scores, name, depth) for name, scores in rankings.items()}
     fused: dict[Key, dict[str, float]] = {}

@@ -98,7 +98,7 @@ class Judgement:
     document: Scope
     notes: list[str]
     weights: dict[str, float]
-    """What hybrid search weighs each ranking by, and `wordless` a page without words; empty without a model."""
+    """How far hybrid search believes each ranking, and `wordless` a page without words; empty without a model."""
 
     @property
     def modes(self) -> list[Mode]:

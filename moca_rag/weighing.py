@@ -1,8 +1,7 @@
 """Finds how far a model's rankings are to be believed in hybrid search, on judged folders of pages with words and without."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import mean
@@ -64,14 +63,21 @@ class Weighed:
 
 
 @dataclass(frozen=True, slots=True)
-class Weighing:
-    """What was tried on the questions of some folders; `texts` is what words alone reach over all of each."""
+class WeighedFolder:
+    """How many questions pages with words answer, and how many pages without; `text` is what words alone reach over all."""
 
-    folders: tuple[Path, ...]
+    path: Path
+    with_words: int
+    without_words: int
+    text: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """What was tried on the questions of some folders."""
+
+    folders: tuple[WeighedFolder, ...]
     model: str
-    with_words: tuple[int, ...]
-    without_words: tuple[int, ...]
-    texts: tuple[Estimate, ...]
     tried: list[Weighed]
 
     @property
@@ -88,17 +94,10 @@ def weigh_folders(
     The folders are indexed as by `judge_folder`. Raises ConfigError where one lacks questions that pages with words
     answer, or questions that pages without words do: there is then nothing to weigh.
     """
-    scales = [_weigh_folder(judged, index, encoder, cache, reporter) for judged in folders]
-    together = zip(*(scale.found for scale in scales), strict=True)
+    weighed = [_weigh_folder(judged, index, encoder, cache, reporter) for judged in folders]
+    together = zip(*(found for _, found in weighed), strict=True)
     tried = [Weighed(weights, found) for weights, found in zip(list_weights(), together, strict=True)]
-    return Weighing(
-        tuple(judged.path for judged in folders),
-        encoder.card.name,
-        tuple(scale.with_words for scale in scales),
-        tuple(scale.without_words for scale in scales),
-        tuple(scale.text for scale in scales),
-        tried,
-    )
+    return Weighing(tuple(folder for folder, _ in weighed), encoder.card.name, tried)
 
 
 def list_weights() -> list[FusionWeights]:
@@ -106,52 +105,42 @@ def list_weights() -> list[FusionWeights]:
     return [FusionWeights(*values) for values in product(*TRIED.values())]
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """One folder's part of a weighing."""
-
-    with_words: int
-    without_words: int
-    text: Estimate
-    found: list[Found]
-
-
 def _weigh_folder(
     judged: JudgedFolder, index: IndexFunction, encoder: Encoder, cache: Path, reporter: Reporter
-) -> _Scale:
+) -> tuple[WeighedFolder, list[Found]]:
+    """One folder, and what is found in it with each of the weights."""
     with open_judged(judged, index, encoder, cache, reporter) as opened:
-        catalog = opened.collection.catalog
-        wordy, wordless = _split_by_words(catalog, opened.asked)
+        catalog, asked = opened.collection.catalog, opened.asked
+        wordy, wordless = _split_by_words(catalog, asked)
         if not wordy or not wordless:
             raise ConfigError(
                 f"{judged.path}: pages with words answer {len(wordy)} of its questions and pages without {len(wordless)}: "
                 "weighing needs both (moca data exam-pdfs makes such a folder)"
             )
-        reporter.start("rankings", len(opened.asked))
-        rankings = [_rank(opened, one, reporter) for one in opened.asked]
+        reporter.start("rankings", len(asked))
+        rankings = [_rank(opened, one, reporter) for one in asked]
         pages = {page for found in rankings for scores in found.values() for page in scores}
         names, with_words = _name_pages(catalog, pages), text_pages(catalog, pages)
         share = catalog.share_without_words()
-        qrels = {one.key: one.grades for one in opened.asked}
+    text = _judge(asked, names, (found["text"] for found in rankings))
+    results = []
+    every = list_weights()
+    reporter.start("weights", len(every))
+    for weights in every:
+        fused = (fuse(found, with_words, weights, share) for found in rankings)
+        totals = ({page: sum(parts.values()) for page, parts in shares.items()} for shares in fused)
+        results.append(_compare(_judge(asked, names, totals), text, wordy, wordless))
+        reporter.advance("weights")
+    return WeighedFolder(judged.path, len(wordy), len(wordless), Estimate.of(list(text.values()))), results
 
-        def judge(score: Callable[[Rankings], Mapping[int, float]]) -> dict[str, float]:
-            run = {
-                one.key: {names[page]: value for page, value in score(found).items()}
-                for one, found in zip(opened.asked, rankings, strict=True)
-            }
-            return {key: scores[MEASURE] for key, scores in score_run(qrels, run, [MEASURE]).items()}
 
-        def fuse_with(weights: FusionWeights, found: Rankings) -> dict[int, float]:
-            return {page: sum(shares.values()) for page, shares in fuse(found, with_words, weights, share).items()}
-
-        text = judge(lambda found: found["text"])
-        every = list_weights()
-        reporter.start("weights", len(every))
-        results = []
-        for weights in every:
-            results.append(_compare(judge(partial(fuse_with, weights)), text, wordy, wordless))
-            reporter.advance("weights")
-    return _Scale(len(wordy), len(wordless), Estimate.of(list(text.values())), results)
+def _judge(asked: Sequence[Asked], names: Mapping[int, str], scored: Iterable[Mapping[int, float]]) -> dict[str, float]:
+    """nDCG@5 of each question by the scores of its pages."""
+    run = {
+        one.key: {names[page]: score for page, score in pages.items()} for one, pages in zip(asked, scored, strict=True)
+    }
+    qrels = {one.key: one.grades for one in asked}
+    return {key: scores[MEASURE] for key, scores in score_run(qrels, run, [MEASURE]).items()}
 
 
 def _split_by_words(catalog: Catalog, asked: Sequence[Asked]) -> tuple[list[str], list[str]]:

@@ -19,6 +19,7 @@ from moca_rag.render import open_document
 
 from .asking import Sheet, check_exam, count_keywords, is_searchable, write_questions
 from .passages import find_queries, read_paragraphs
+from .pdf_rows import tell_first
 from .settings import ExamReport, ExamSettings
 
 KINDS = ("sentence", "heading", "caption")
@@ -50,7 +51,9 @@ def write_pdf_exam(paths: Iterable[Path], out: Path, settings: ExamSettings, rep
         reporter.advance("documents")
     pages = list(found.values())
     if not pages:
-        raise ConfigError(f"no page has {settings.min_words} words in its text layer: give other PDFs or --min-words")
+        raise ConfigError(
+            f"no page has {settings.min_words} words in its text layer: give other PDFs or --min-words{tell_first(failed)}"
+        )
     chosen = np.sort(np.random.default_rng(settings.seed).permutation(len(pages))[: settings.pages])
     try:
         (out / PDFS).mkdir(parents=True)

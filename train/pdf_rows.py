@@ -136,7 +136,10 @@ class _Run:
         self._report.rows = {name: file.num_rows for name, file in self._files.items()}
         self._report.dropped, self._report.tasks = dict(self._dropped.most_common()), dict(self._tasks.most_common())
         if not any(self._report.rows.values()):
-            raise ConfigError(f"no row came out of {len(documents)} documents: give PDFs with pages, or --stage cpt")
+            raise ConfigError(
+                f"no row came out of {len(documents)} documents: give PDFs with pages, or --stage cpt"
+                + tell_first(self._report.failed)
+            )
         return self._report
 
     def _choose(self, paths: Sequence[Path]) -> list[_Document]:
@@ -246,6 +249,16 @@ class _Run:
             code = error.code if isinstance(error, DocumentError) else "unreadable"
             self._report.failed.append(Failure(str(path), number, code, one_line(error)))
             self._reporter.failed()
+
+
+def tell_first(failed: Sequence[Failure]) -> str:
+    """The first of what could not be read, to be put behind a line that says what came of it; nothing where all was.
+
+    >>> tell_first([Failure("a.pdf", 0, "password_required", "is encrypted: give --password")])
+    ' (a.pdf is encrypted: give --password)'
+    """
+    more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+    return f" ({failed[0].path} {failed[0].reason}{more})" if failed else ""
 
 
 def encode_page(image: Pixels) -> tuple[bytes, str]:

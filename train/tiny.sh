@@ -37,7 +37,7 @@ moca train base tiny-base model="$(newest "$out/read")" "${texts[@]}" faces="$ou
 moca train cpt tiny-pages model="$(newest "$out/base")" out="$out/cpt" steps="$(steps 4000)" \
     data="$(composed train 400000)" held_out="$(composed dev 128)"
 moca train cl tiny-pages model="$(newest "$out/cpt")" out="$out/cl" steps="$(steps 6000)" \
-    data="$(composed train 1200000 4)" held_out="$(composed dev 256)"
+    data="$(composed train 1200000 4 4)" held_out="$(composed dev 256)"
 
 for kind in clean scans; do
     [ -e "$out/exam-$kind" ] || moca data exam "$out/corpus/documents-dev.jsonl.gz" "$out/corpus/fonts/dev" \

@@ -1,7 +1,6 @@
 """How the demo judges its questions: every mode that the collection has, side by side, beside chance."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -9,7 +8,7 @@ import pytest
 
 from examples import demo
 from moca_rag import index_documents
-from moca_rag.records import Encoder, FusionWeights, ModelCard
+from moca_rag.records import Encoder, ModelCard
 from tests.fakes import ColourEncoder, write_pdf
 
 QUESTIONS = [
@@ -20,11 +19,7 @@ QRELS = {"q1": {"a.pdf#1"}, "q2": {"a.pdf#3"}}
 
 
 class Colours(ColourEncoder):
-    """The model of a collection, found again by its card; words are believed more than its look, so that none are tied."""
-
-    def __init__(self, revision: str = "1") -> None:
-        super().__init__(revision)
-        self.card = replace(self.card, weights=FusionWeights(text=0.9))
+    """The model of a collection, found again by its card."""
 
     @classmethod
     def of(cls, card: ModelCard) -> Self:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Mapping
+from itertools import combinations
 
 import pytest
 
@@ -43,6 +44,14 @@ def test_a_ranking_that_is_not_believed_changes_nothing() -> None:
 def test_a_page_that_both_look_and_words_find_stays_above_a_scan_that_looks_best() -> None:
     totals = total(fuse({"vision": {"scan": 0.9, "text": 0.899, "other": 0.1}, "text": {"text": 7.0}}, SAYS))
     assert totals["text"] > totals["scan"]
+
+
+def test_the_best_pages_of_different_rankings_are_never_tied() -> None:
+    weights = FusionWeights()
+    sets = [names for size in (1, 2, 3) for names in combinations(("text", "passages", "vision"), size)]
+    beliefs = [1 - math.prod(1 - getattr(weights, name) for name in names) for names in sets] + [weights.wordless]
+    nearest = min(abs(one - other) for one, other in combinations(beliefs, 2))
+    assert nearest > 0.005
 
 
 def test_a_weak_look_alone_falls_behind_words_that_match_and_stays_above_those_that_do_not() -> None:

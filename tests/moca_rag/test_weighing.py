@@ -13,7 +13,7 @@ from moca_rag.judging import judge_folder
 from moca_rag.progress import SilentReporter
 from moca_rag.records import FusionWeights
 from moca_rag.scopes import Estimate
-from moca_rag.weighing import TRIED, Found, Weighed, Weighing, list_weights, weigh_folders
+from moca_rag.weighing import TRIED, Found, Weighed, WeighedFolder, Weighing, list_weights, weigh_folders
 from tests.fakes import ColourEncoder, write_pdf
 from tests.makers import PixelEncoder
 
@@ -38,7 +38,8 @@ def place(tmp_path: Path) -> Path:
 def test_weights_find_what_search_with_them_finds(place: Path, encoder: ColourEncoder | PixelEncoder) -> None:
     cache = place.parent / "cache"
     weighing = weigh_folders([read_judged(place)], index_documents, encoder, cache, SilentReporter())
-    assert (weighing.with_words, weighing.without_words) == ((5,), (3,))
+    (folder,) = weighing.folders
+    assert (folder.path, folder.with_words, folder.without_words) == (place, 5, 3)
     assert len(weighing.tried) == len(list_weights()) > 100
     assert len({one.mean for one in weighing.tried}) > 1
     for one in weighing.tried[::40]:
@@ -46,7 +47,7 @@ def test_weights_find_what_search_with_them_finds(place: Path, encoder: ColourEn
         judged = judge_folder(
             read_judged(place), index_documents, encoder, ["text", "hybrid"], cache, SilentReporter()
         ).corpus
-        assert weighing.texts == (judged.estimate("text", "ndcg_cut_5"),)
+        assert folder.text == judged.estimate("text", "ndcg_cut_5")
         (found,) = one.found
         assert found.every == judged.estimate("hybrid", "ndcg_cut_5")
         means = [sum(judged.scores["hybrid"][f"q{n}"]["ndcg_cut_5"] for n in part) for part in (range(5), range(5, 8))]
@@ -69,10 +70,9 @@ def test_the_best_is_the_best_of_those_that_cost_next_to_nothing_in_every_folder
 
     rows = [((0.5, -0.001), (0.5, 0.0)), ((0.4, -0.01), (0.8, 0.0)), ((0.9, 0.0), (0.9, -0.011))]
     tried = [Weighed(FusionWeights(text=n / 10), tuple(found(*one) for one in row)) for n, row in enumerate(rows)]
-    sizes = ((1, 1), (1, 1), (tried[0].found[0].every,) * 2)
-    folders = (Path("d"), Path("e"))
-    assert Weighing(folders, "m", *sizes, tried).best is tried[1]
-    assert Weighing(folders, "m", *sizes, tried[2:]).best is None
+    folders = tuple(WeighedFolder(Path(name), 1, 1, tried[0].found[0].every) for name in ("d", "e"))
+    assert Weighing(folders, "m", tried).best is tried[1]
+    assert Weighing(folders, "m", tried[2:]).best is None
 
 
 def test_a_folder_with_nothing_to_weigh_is_refused(place: Path) -> None:

@@ -195,6 +195,9 @@ def test_a_taken_folder_and_a_run_without_rows_are_refused(reports: Path, tmp_pa
     with pytest.raises(ConfigError, match="held_out is 1"):
         write_pdf_rows([], tmp_path / "out", PdfSettings(held_out=1))
     assert list(tmp_path.iterdir()) == []
+    locked = [make_pdf(tmp_path / name, PAGE_WORDS[:1], password="secret") for name in ("a.pdf", "b.pdf")]
+    with pytest.raises(ConfigError, match=r"\(.*a.pdf is encrypted: give --password, and 1 more\)"):
+        write_pdf_rows(locked, tmp_path / "out")
 
 
 def test_one_stage_alone_writes_its_files_alone(reports: Path, tmp_path: Path) -> None:
