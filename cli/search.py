@@ -1,6 +1,7 @@
 """The command `moca search`: a question in, pages out."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +9,7 @@ import typer
 
 from moca_rag.collection import Collection
 from moca_rag.config import read_pairs
-from moca_rag.errors import ConfigError, MocaError
+from moca_rag.errors import ConfigError, FingerprintError, MocaError, ModelError
 from moca_rag.progress import Reporter
 from moca_rag.records import Explanation, Hit, Mode, PixelBudget, Pixels
 
@@ -72,8 +73,15 @@ def search(
 
             pixels = read_image(image, PixelBudget() if model is None else model.pixels)
         filters = read_pairs(where or [], "--where")
-        hits = opened.search(query, image=pixels, top_k=top_k, mode=mode, where=filters, within=within)
         shown = mode or opened.fingerprint.mode
+        asked = partial(opened.search, query, top_k=top_k, where=filters, within=within)
+        try:
+            hits = asked(image=pixels, mode=shown)
+        except (ModelError, FingerprintError) as error:
+            if mode is not None or shown != "hybrid" or pixels is not None or explain:
+                raise
+            ctx.obj.say(f"moca: {error}; until then words alone answer, as with --mode text")
+            hits, shown = asked(mode="text"), "text"
         explanations, missed = _explain_hits(opened, query, pixels, hits, ctx.obj) if explain else ([], {})
     saved: list[Path] = []
     if save is not None:

@@ -1,14 +1,23 @@
-"""A model that is known at once and loaded when it is first asked: a run that finds nothing new never loads it."""
+"""A model that is known at once and loaded when it is first asked: a run that finds nothing new never loads it.
+
+A few text queries of a small model are embedded without loading it at all, see `text_queries`.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from .checkpoint import read_card
+import numpy as np
+
+from .checkpoint import find_checkpoint, read_card
 from .records import Explanation, Floats, ModelCard, Part, PixelBudget, Pixels, Query
 
 if TYPE_CHECKING:
     from .embedder import Embedder
+    from .text_queries import TextQueryEncoder
+
+FEW_QUERIES = 8  # more of them are worth the import of torch
 
 
 class DeferredEmbedder:
@@ -35,6 +44,11 @@ class DeferredEmbedder:
 
     def encode_queries(self, queries: Sequence[Query]) -> Floats:
         """Unit embeddings [N, D], in order."""
+        are_few_texts = 0 < len(queries) <= FEW_QUERIES and all(
+            query.image is None and query.text.strip() for query in queries
+        )
+        if are_few_texts and self._embedder is None and self._text_queries is not None:
+            return np.stack([self._text_queries.encode(query.text) for query in queries])
         return self._loaded().encode_queries(queries)
 
     def encode_pages(self, parts: Iterable[Part]) -> Iterator[Floats]:
@@ -44,6 +58,12 @@ class DeferredEmbedder:
     def explain(self, query: Query, image: Pixels) -> Explanation:
         """Which parts of a page image make its score for this query."""
         return self._loaded().explain(query, image)
+
+    @cached_property
+    def _text_queries(self) -> "TextQueryEncoder | None":
+        from .text_queries import TextQueryEncoder
+
+        return TextQueryEncoder.open(find_checkpoint(self._model), self._card)
 
     def _loaded(self) -> "Embedder":
         if self._embedder is None:

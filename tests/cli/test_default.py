@@ -181,3 +181,33 @@ def test_a_run_that_finds_nothing_new_loads_no_torch(fresh: Moca, tiny: Path) ->
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.endswith("[0, 0] False\n")
+
+
+@pytest.mark.parametrize(("gone", "complaint"), [(False, "model.revision"), (True, "moca-tiny is not in this copy")])
+def test_where_the_model_changed_or_is_gone_words_go_on_answering(
+    fresh: Moca, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool, complaint: str
+) -> None:
+    fresh("index", "pdfs")
+    if gone:
+        monkeypatch.setattr(bundled, "TINY_FOLDER", tmp_path / "nowhere")
+    else:
+        other = write_small_model(tmp_path / "other", seed=1)
+        monkeypatch.setattr(bundled, "TINY_FOLDER", Path(shutil.copy(tiny / "moca.json", other)).parent)
+    asked = ("search", "ferry timber", "--json")
+    found = fresh(*asked)
+    assert found.code == 0 and complaint in found.err and "words alone answer" in found.err
+    assert found.json["hits"] == fresh(*asked, "--mode", "text").json["hits"] != []
+    for more in (["--mode", "hybrid"], ["--explain"], ["--image", str(tmp_path / "pdfs" / "a.pdf")]):
+        refused = fresh(*asked, *more)
+        assert refused.code == 1 and complaint in refused.complaint and "words alone" not in refused.err
+
+
+def test_a_question_in_words_loads_no_torch(fresh: Moca, tiny: Path) -> None:
+    assert fresh("index", "pdfs").code == 0
+    code = (
+        "import pathlib, sys; from moca_rag import bundled; from moca_rag.cli.main import run; "
+        f"bundled.TINY_FOLDER = pathlib.Path({str(tiny)!r}); "
+        f"print(run(['search', 'ferry', '-c', {str(fresh.collection)!r}]), 'torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.endswith("0 False\n")
