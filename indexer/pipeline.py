@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from moca_rag.bundled import LARGE, TINY
+from moca_rag.bundled import LARGE, TINY, has_tiny
 from moca_rag.collection import Collection, is_collection, restore_collection
 from moca_rag.errors import ConfigError
 from moca_rag.fingerprint import Fingerprint, check_fingerprint, read_fingerprint
@@ -78,7 +78,8 @@ def describe_new(made: Fingerprint) -> str:
     """The line to say of a collection when it is made; empty where the model is one that was asked for by its place."""
     kind = f"This is a {made.mode} collection: pages are found by {BY[made.mode]}"
     if made.model is None:
-        return f"{kind}. `moca index --rebuild --model {LARGE}` adds search by look and by meaning."
+        here, more = (TINY, f"; {LARGE} is the large model") if has_tiny() else (LARGE, "")
+        return f"{kind}. `moca index --rebuild --model {here}` adds search by look and by meaning{more}."
     others = f"--model {LARGE} is the large model, --mode text is by words alone and many times as fast"
     return f"{kind}, read by {TINY}. With --rebuild, {others}." if made.model.name == TINY else ""
 

@@ -9,7 +9,6 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from moca_rag.inputs import Pack, TokenSequence
 from moca_rag.pooling import pool_regions
 
 from .checkpoints import find_newest, read_tensors
-from .contrast import accuracy, distil, info_nce, mask_duplicates, matryoshka_nce, place_positives
+from .contrast import accuracy, info_nce, mask_duplicates, matryoshka_nce, place_positives
 from .crew import Crew
 from .gradcache import gather_with_grad, grad_cache
 from .loop import Batch, Place
@@ -34,7 +33,7 @@ from .settings import ClSettings
 from .sources import open_pairs
 from .stage import Frame, compute_half, find_start, list_layers, load_trainable, make_padding, write_model
 from .tasks import TaskBatches, split_ranks
-from .teacher import Teacher
+from .tutor import Told, Tutor
 
 HELD_OUT_PAIRS = 256
 
@@ -51,8 +50,8 @@ class Work:
     asked: Tensor
     counts: Tensor
     hashes: Tensor
-    meanings: Tensor | None
-    """What a teacher makes of the same texts, as many as there are sequences; None without one, and where pictures are among them."""
+    told: Told | None
+    """What a teacher says of the same texts; None without one, and where pictures are among them."""
     num_tokens: int
     flops: int
 
@@ -97,8 +96,8 @@ class ClStage:
             if settings.workers
             else Crew(0, lambda: partial(reader.read, rows))
         )
-        self._teacher = Teacher.open(Path(settings.teacher), half=settings.half) if settings.teacher else None
         backbone = load_learner(checkpoint, settings, ranks)
+        self._tutor = Tutor.open(settings, backbone, rows, reader)
         self._numbers, self._batches = self._plan()
         self._epoch: tuple[int, list[tuple[str, list[int]]]] | None = None
         padding = make_padding(self._shape).sequence if ranks.number > 1 else None
@@ -135,18 +134,18 @@ class ClStage:
     def run(self, prepared: Work) -> dict[str, float]:
         """Forward and backward in chunks, with the exact gradient of the loss over the global batch."""
         found: dict[str, float] = {}
-        meanings = prepared.meanings
+        told = prepared.told
         # Ranks gather together or not at all: a mixed batch may hold pictures on one of them alone.
-        texts = self._ranks.add_up({"texts": float(meanings is not None)}) if self._teacher else {"texts": 0.0}
+        texts = self._ranks.add_up({"texts": float(told is not None)}) if self._tutor else {"texts": 0.0}
         teaches = texts["texts"] == self._ranks.number
 
         def loss(embeddings: Tensor) -> Tensor:
             value, right, number = self._compare(embeddings, prepared)
             found.update(loss=value.item() / self._ranks.number, right=right / self._ranks.number)
-            if teaches and meanings is not None:
-                told = self._distil(embeddings, meanings)
-                found["told"] = told.item() / self._ranks.number
-                value = value + self._settings.teacher_weight * told
+            if teaches and self._tutor and told is not None:
+                lesson, figures = self._tutor.teach(embeddings[:, 0], told)
+                found.update({name: figure / self._ranks.number for name, figure in figures.items()})
+                value = value + lesson
             found["queries"] = number / self._ranks.number
             return value
 
@@ -158,7 +157,7 @@ class ClStage:
         return {
             "loss": sums["loss"] / sums["batches"],
             "accuracy": sums["right"] / max(sums["queries"], 1e-9),
-            **({"teacher_loss": sums["told"] / sums["batches"]} if "told" in sums else {}),
+            **{name: sums[name] / sums["batches"] for name in ("teacher_loss", "teacher_distance") if name in sums},
             "queries": sums["queries"],
             "tokens": sums["tokens"],
             "flops": sums["flops"],
@@ -229,24 +228,10 @@ class ClStage:
             asked=torch.tensor([len(pair[0]) for pair in pairs], dtype=torch.long),
             counts=torch.tensor([len(pair[1]) for pair in pairs], dtype=torch.long),
             hashes=torch.tensor([key for pair in pairs for key in pair[2]], dtype=torch.long),
-            meanings=self._ask_teacher(pairs),
+            told=self._tutor.ask(pairs, sequences) if self._tutor else None,
             num_tokens=sum(len(sequence.ids) for sequence in sequences),
             flops=sum(count_flops(self._shape, len(sequence.ids), sequence.grids) for sequence in sequences),
         )
-
-    def _ask_teacher(self, pairs: Sequence[Pair]) -> Tensor | None:
-        """The teacher's embeddings of all queries, then of all documents."""
-        if self._teacher is None or not all(pair[3] for pair in pairs):
-            return None
-        every = [text for asked, _, _, texts in pairs for text in texts[: len(asked)]]
-        every += [text for asked, _, _, texts in pairs for text in texts[len(asked) :]]
-        return torch.from_numpy(
-            self._teacher.encode(every) if every else np.zeros((0, self._teacher.dimension), np.float32)
-        )
-
-    def _distil(self, embeddings: Tensor, meanings: Tensor) -> Tensor:
-        """How far the texts of the global batch lie from where the teacher sees them."""
-        return distil(gather_with_grad(embeddings[:, 0]), gather_with_grad(meanings.to(embeddings.device)))
 
     def _even_out(self, chunks: Sequence[tuple[TokenSequence, ...]]) -> list[tuple[TokenSequence, ...]]:
         """As many chunks as the rank with the most has, empty ones at the end: sharded ranks step together."""

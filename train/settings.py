@@ -15,7 +15,7 @@ class Source:
     format: str = "auto"
     """`auto`, `parquet`, `jsonl`, `folder`, or a data set: `moca-cl-pairs`, `mmeb-train`, `colpali`, `docmatix`.
     `composed` makes pages of documents of `moca data corpus`; `images` is then the folder of its fonts. `passages` makes
-    pairs of texts of the same documents (stage two)."""
+    pairs of texts of the same documents, `lines` of a plain list of words or sentences (stage two)."""
     task: str = ""
     """What rows that name no task belong to; without it the name of their file or folder."""
     weight: float = 1.0
@@ -121,6 +121,9 @@ class ClSettings(RunSettings):
     teacher: str = ""
     """A folder of sentence-transformers. Texts learn to be as near to each other as it finds them; pictures do not."""
     teacher_weight: float = 1.0
+    teacher_pull: float = 0.0
+    """What the distance of a text from where the teacher puts it weighs: in the space of a model whose vocabulary had that
+    teacher (`moca model new --teacher`), so that pages find texts where they were."""
     regions: int = 0
     """A page is found by the best of so many equal parts, each with an embedding; 0: as the model's moca.json says."""
     dimensions: tuple[int, ...] = ()

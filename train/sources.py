@@ -17,7 +17,16 @@ from .settings import Source
 from .tables import FolderTable, LinesTable, ParquetTable, Table
 
 SUFFIXES = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-FORMATS = ("auto", "parquet", "jsonl", "folder", "composed", "passages", *(name for name in SCHEMAS if name != "rows"))
+FORMATS = (
+    "auto",
+    "parquet",
+    "jsonl",
+    "folder",
+    "composed",
+    "passages",
+    "lines",
+    *(name for name in SCHEMAS if name != "rows"),
+)
 PICTURE_PLACES = ("images", "images.zip", "images.tar")  # looked for beside a table where nothing else is said
 SAMPLED_FILES, SAMPLE_BYTES = 64, 65_536
 SHOWN_FAULTS = 5
@@ -100,6 +109,11 @@ def open_pairs(source: Source) -> Rows[PairRow]:
 
         passages: Any = PassageRows(source)
         return cast(Rows[PairRow], passages)
+    if source.format == "lines":
+        from .lines import LineRows
+
+        lines: Any = LineRows(source)
+        return cast(Rows[PairRow], lines)
     rows: Rows[PairRow] = _open(source, "pairs")
     return rows
 

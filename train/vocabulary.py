@@ -44,8 +44,8 @@ def teach_vocabulary(
 ) -> Floats:
     """First embeddings [V, size] whose means over `sentences` point where the teacher puts these."""
     names, rarities = _name_tokens(tokenizer), weigh_tokens(tokenizer, texts)
-    spelling = _spell(names, rarities, round(size * SPELLING_SHARE))
-    room = size - 1 - spelling.shape[1]
+    room = count_meaning(size)
+    spelling = _spell(names, rarities, size - 1 - room)
     reporter.start("sentences taught", len(sentences))
     taught = []
     for start in range(0, len(sentences), TAUGHT_AT_ONCE):
@@ -62,6 +62,15 @@ def teach_vocabulary(
     ]
     scales = [math.sqrt(share) / length for share, length in zip((1 - SPELLING, SPELLING), lengths, strict=True)]
     return _join([meaning * scales[0] * lengths[1], spelling * scales[1] * lengths[1]])
+
+
+def count_meaning(size: int) -> int:
+    """How many of an embedding's numbers, the first ones, are a token's meaning.
+
+    >>> count_meaning(320)
+    212
+    """
+    return size - 1 - round(size * SPELLING_SHARE)
 
 
 def fit_means(first: Floats, ids: Sequence[Sequence[int]], wanted: Floats, seed: int = 0) -> Floats:

@@ -64,7 +64,8 @@ def test_words_alone_are_asked_for_by_mode_by_model_or_by_the_variable(
     outcome = fresh("index", "pdfs", *words)
     assert (outcome.code, kind(fresh)) == (0, ("text", None))
     assert outcome.err.count("\n") == 1
-    assert "`moca index --rebuild --model moca-embed/MoCa-Qwen25VL-3B` adds search by look" in outcome.err
+    assert "`moca index --rebuild --model moca-tiny` adds search by look" in outcome.err
+    assert "; moca-embed/MoCa-Qwen25VL-3B is the large model." in outcome.err
 
 
 def test_another_model_or_mode_may_be_named(fresh: Moca, tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def test_a_copy_without_moca_tiny_makes_a_text_collection(
     monkeypatch.setattr(bundled, "TINY_FOLDER", tmp_path / "nowhere")
     made = fresh("index", "pdfs")
     assert (made.code, kind(fresh)) == (0, ("text", None))
-    assert made.err.count("\n") == 1
+    assert made.err.count("\n") == 1 and "--model moca-embed/MoCa-Qwen25VL-3B` adds search by look" in made.err
     fresh.collection = tmp_path / "other"
     assert "--model" in fresh("index", "pdfs", "--mode", "hybrid").complaint
     assert "moca-tiny is not in this copy" in fresh("index", "pdfs", "--model", "moca-tiny").complaint

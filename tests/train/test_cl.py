@@ -187,7 +187,7 @@ class FirstWordTeacher:
 def test_a_teacher_draws_texts_together_and_pictures_are_not_asked_for(
     model: Path, cl_rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("moca_rag.train.cl.Teacher.open", lambda folder, half: FirstWordTeacher())
+    monkeypatch.setattr("moca_rag.train.tutor.Teacher.open", lambda folder, half: FirstWordTeacher())
     run(model, cl_rows, tmp_path, "steps=36", "teacher=here", "teacher_weight=3.0")
     told = [line["teacher_loss"] for line in log(tmp_path) if "teacher_loss" in line]
     assert 0 < len(told) < 36
