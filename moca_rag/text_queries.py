@@ -134,7 +134,7 @@ def read_arrays(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]])
     except ModelError:
         return None
     whole = arrays.keys() == expected.keys() and all(arrays[name].shape == size for name, size in expected.items())
-    return arrays if whole and all(np.isfinite(array.sum()) for array in arrays.values()) else None
+    return arrays if whole and all(np.isfinite(array).all() for array in arrays.values()) else None
 
 
 def rotate_places(places: Ids, shape: TextShape) -> tuple[Floats, Floats]:

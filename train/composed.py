@@ -3,11 +3,9 @@
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -24,12 +22,11 @@ from .documents import PageText, read_documents
 from .exam import read_sheet
 from .faces import Faces, TypeSet
 from .letters import clean_word
+from .numbered import NumberedRows, Row
 from .rows import IMAGE_SLOT, CptRow, PairRow, Side
 from .scanning import scan_page
 from .settings import Source
 from .styles import PageStyle
-
-Row = TypeVar("Row", bound=CptRow | PairRow)
 
 KINDS = ("sentence", "heading", "keywords")
 PAGE_TEXT = f"{IMAGE_SLOT}\n{PAGE_PROMPT}"
@@ -47,17 +44,15 @@ class Sheaf:
     types: TypeSet | None = None
 
 
-class ComposedRows(Generic[Row]):
-    """Rows of stage one or two out of documents; each is decided by its number alone, so there are as many as you like."""
+class ComposedRows(NumberedRows[Row]):
+    """Rows of stage one or two out of documents."""
 
     def __init__(self, source: Source, stage: type[Row]) -> None:
         """Raises ConfigError where documents or fonts are none. Without a limit each page makes one row, or one a task."""
         for name, number in (("questions", source.questions), ("neighbours", source.neighbours)):
             if number < 1:
                 raise ConfigError(f"{name}={number}: give 1 or more")
-        self.source = source
         documents, fonts = Path(source.path), Path(source.images)
-        self.name = documents.name.split(".")[0]
         self._files = [documents, *sorted(path for path in fonts.rglob("*") if path.is_file())]
         self._documents = [
             pages
@@ -69,20 +64,11 @@ class ComposedRows(Generic[Row]):
             raise ConfigError(f"{documents} holds no page of {MIN_WORDS} words: make another with moca data corpus")
         self._faces = Faces.open(fonts)
         self._pairs = stage is PairRow
-        self._size = source.limit or len(self._places) * (len(KINDS) if self._pairs else 1)
+        super().__init__(source, len(self._places) * (len(KINDS) if self._pairs else 1))
 
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, index: int) -> Row:
-        if not 0 <= index < self._size:
-            raise IndexError(f"{self.name} has {self._size} rows, and no row {index}")
+    def _make(self, index: int) -> Row:
         rng = np.random.default_rng(derive_seed(0, index, "composed"))
         return self._make_pair(index, rng) if self._pairs else self._make_text(rng)  # type: ignore[return-value]
-
-    def tasks(self) -> Iterator[str]:
-        """The task of every row, in turn."""
-        return map(self._task, range(self._size))
 
     def fingerprint(self) -> str:
         """A hash of the bytes of documents and fonts."""

@@ -5,7 +5,6 @@ What a teacher makes of such texts is what they are for: words that documents se
 
 import gzip
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from moca_rag.errors import ConfigError, one_line
 
 from .corruption import derive_seed
+from .numbered import NumberedRows
 from .rows import PairRow, Side
 from .settings import Source
 
@@ -21,30 +21,23 @@ MOST_WORDS = 40  # of the lines together: no other is taken beyond them
 JOINS = (" ", ", ", "; ", " and ", " of ")
 
 
-class LineRows:
-    """Pairs of texts, each decided by its number alone: a line, and that line among others."""
+class LineRows(NumberedRows[PairRow]):
+    """Pairs of texts: a line, and that line among others."""
 
     def __init__(self, source: Source) -> None:
         """Raises ConfigError where the file is no text, or has no two lines. Without a limit each line makes one row."""
-        self.source = source
         path = Path(source.path)
-        self.name = path.name.split(".")[0]
         try:
             content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-            self._lines = list(dict.fromkeys(" ".join(line.split()) for line in content.decode("utf-8").splitlines()))
+            lines = [" ".join(line.split()) for line in content.decode("utf-8").splitlines()]
         except (OSError, EOFError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is no list of lines in UTF-8 ({one_line(error)}): give a plain text") from error
-        self._lines = [line for line in self._lines if line]
+        self._lines = list(dict.fromkeys(line for line in lines if line))
         if len(self._lines) < 2:
             raise ConfigError(f"{path} has {len(self._lines)} lines: give a word or sentence a line, two or more")
-        self._size = source.limit or len(self._lines)
+        super().__init__(source, len(self._lines))
 
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, index: int) -> PairRow:
-        if not 0 <= index < self._size:
-            raise IndexError(f"{self.name} has {self._size} rows, and no row {index}")
+    def _make(self, index: int) -> PairRow:
         rng = np.random.default_rng(derive_seed(0, index, "lines"))
         asked = self._lines[index % len(self._lines)]
         found, number = [asked], int(rng.integers(1, MOST_OTHERS + 1))
@@ -54,11 +47,10 @@ class LineRows:
         text = found[0]
         for line in found[1:]:
             text += JOINS[int(rng.integers(len(JOINS)))] + line
-        return PairRow.of(f"lines-{self.name}", Side(asked), Side(text), [])
+        return PairRow.of(self._task(index), Side(asked), Side(text), [])
 
-    def tasks(self) -> Iterator[str]:
-        """The task of every row: one."""
-        return (f"lines-{self.name}" for _ in range(self._size))
+    def _task(self, index: int) -> str:
+        return f"lines-{self.name}"
 
     def fingerprint(self) -> str:
         """A hash of the lines."""

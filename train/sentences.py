@@ -1,7 +1,7 @@
 """Rows of stage two without pictures, out of documents: a sentence or a heading, and the passage that it stands in."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from moca_rag.errors import ConfigError
 from .compose import SENTENCE_END
 from .corruption import derive_seed
 from .documents import Document, PageText, read_documents
+from .numbered import NumberedRows
 from .passages import HEADING_WORDS, SENTENCE_WORDS
 from .rows import PairRow, Side
 from .settings import Source
@@ -22,15 +23,12 @@ LEAST_WORDS = 4  # of a sentence that has a meaning of its own
 KEPT_RATE = 0.5  # of the sentences stay in their passage; the others are to be found by what stands around them
 
 
-class PassageRows:
-    """Pairs of texts; each is decided by its number alone, so there are as many as you like."""
+class PassageRows(NumberedRows[PairRow]):
+    """Pairs of texts: a sentence or a heading, and its passage."""
 
     def __init__(self, source: Source) -> None:
         """Raises ConfigError where the documents have no prose. Without a limit each page makes one row of each kind."""
-        self.source = source
-        path = Path(source.path)
-        self.name = path.name.split(".")[0]
-        self._path = path
+        self._path = path = Path(source.path)
         self._documents = [
             pages
             for document in read_documents(path)
@@ -41,26 +39,20 @@ class PassageRows:
             raise ConfigError(
                 f"{path} holds no page with {PASSAGE_WORDS} words of prose: make another with moca data corpus"
             )
-        self._size = source.limit or len(self._places) * len(KINDS)
+        super().__init__(source, len(self._places) * len(KINDS))
 
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, index: int) -> PairRow:
-        if not 0 <= index < self._size:
-            raise IndexError(f"{self.name} has {self._size} rows, and no row {index}")
+    def _make(self, index: int) -> PairRow:
         rng = np.random.default_rng(derive_seed(0, index, "passages"))
         number, place = self._places[int(rng.integers(len(self._places)))]
         pages = self._documents[number]
-        kind = KINDS[index % len(KINDS)]
-        query, passage = (_pair_heading if kind == "heading" else _pair_sentence)(pages[place], rng)
+        is_heading = KINDS[index % len(KINDS)] == "heading"
+        query, passage = (_pair_heading if is_heading else _pair_sentence)(pages[place], rng)
         others = rng.permutation([other for other in range(len(pages)) if other != place])[: self.source.negatives]
         wrong = [Side(" ".join(_draw_words(list_sentences(pages[other]), rng))) for other in others.tolist()]
-        return PairRow.of(f"passages-{kind}", Side(query), Side(passage), wrong)
+        return PairRow.of(self._task(index), Side(query), Side(passage), wrong)
 
-    def tasks(self) -> Iterator[str]:
-        """The task of every row, in turn."""
-        return (f"passages-{KINDS[index % len(KINDS)]}" for index in range(self._size))
+    def _task(self, index: int) -> str:
+        return f"passages-{KINDS[index % len(KINDS)]}"
 
     def fingerprint(self) -> str:
         """A hash of the bytes of the documents."""

@@ -17,16 +17,8 @@ from .settings import Source
 from .tables import FolderTable, LinesTable, ParquetTable, Table
 
 SUFFIXES = {".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-FORMATS = (
-    "auto",
-    "parquet",
-    "jsonl",
-    "folder",
-    "composed",
-    "passages",
-    "lines",
-    *(name for name in SCHEMAS if name != "rows"),
-)
+MADE = ("composed", "passages", "lines")  # row by row when asked for
+FORMATS = ("auto", "parquet", "jsonl", "folder", *MADE, *(name for name in SCHEMAS if name != "rows"))
 PICTURE_PLACES = ("images", "images.zip", "images.tar")  # looked for beside a table where nothing else is said
 SAMPLED_FILES, SAMPLE_BYTES = 64, 65_536
 SHOWN_FAULTS = 5
@@ -101,21 +93,20 @@ def open_cpt(source: Source) -> Rows[CptRow]:
 
 def open_pairs(source: Source) -> Rows[PairRow]:
     """The rows of stage two. Raises ConfigError where the source cannot be read that way."""
+    rows: Rows[PairRow] = _make_pairs(source) if source.format in MADE else _open(source, "pairs")
+    return rows
+
+
+def _make_pairs(source: Source) -> Any:
     if source.format == "composed":
-        composed: Rows[PairRow] = _compose(source, PairRow)
-        return composed
+        return _compose(source, PairRow)
     if source.format == "passages":
         from .sentences import PassageRows
 
-        passages: Any = PassageRows(source)
-        return cast(Rows[PairRow], passages)
-    if source.format == "lines":
-        from .lines import LineRows
+        return PassageRows(source)
+    from .lines import LineRows
 
-        lines: Any = LineRows(source)
-        return cast(Rows[PairRow], lines)
-    rows: Rows[PairRow] = _open(source, "pairs")
-    return rows
+    return LineRows(source)
 
 
 def _compose(source: Source, stage: type[Any]) -> Any:

@@ -6,8 +6,7 @@
 # SHARE scales the steps of all runs (1 is the whole recipe, 0.02 an evening on two cores). Each command goes on where it
 # was stopped, so the script can be stopped and started at will. Needs a Debian machine for the corpus, or OUT/corpus.
 # TEACHER is a sentence encoder of sentence-transformers that words learn their meanings from (all-MiniLM-L6-v2 was taken);
-# without one they have spellings only, and no texts are learnt. WORDS may name lists of words and sentences, one a line, that
-# the documents seldom use (scowl's words and fortunes were taken).
+# without one they have spellings only.
 set -euo pipefail
 
 out=${1:?usage: bash train/tiny.sh OUT [SHARE]}
@@ -37,13 +36,7 @@ moca train base tiny-base model="$(newest "$out/read")" "${texts[@]}" faces="$ou
     out="$out/base" steps="$(steps 10000)"
 moca train cpt tiny-pages model="$(newest "$out/base")" out="$out/cpt" steps="$(steps 4000)" \
     data="$(composed train 400000)" held_out="$(composed dev 128)"
-learnt="$out/cpt"
-if [ -n "${TEACHER:-}" ]; then
-    moca train cl tiny-meaning model="$(newest "$learnt")" out="$out/meaning" steps="$(steps 8000)" teacher="$TEACHER" \
-        teacher_pull=10 data="$(and_texts train 400000 4 4)" held_out="$(composed dev 128)"
-    learnt="$out/meaning"
-fi
-moca train cl tiny-pages model="$(newest "$learnt")" out="$out/cl" steps="$(steps 6000)" \
+moca train cl tiny-pages model="$(newest "$out/cpt")" out="$out/cl" steps="$(steps 6000)" \
     data="$(composed train 1200000 4 4)" held_out="$(composed dev 256)"
 
 for kind in clean scans; do

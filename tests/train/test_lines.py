@@ -46,10 +46,8 @@ def test_a_limit_goes_through_the_list_again_with_other_company(words: Path) -> 
 
 def test_long_lines_get_little_company(tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_text("\n".join(f"{mark} " * MOST_WORDS for mark in "abc"), encoding="utf-8")
-    assert all(
-        rows(tmp_path / "long.txt")[index].query.text == rows(tmp_path / "long.txt")[index].positive.text
-        for index in range(3)
-    )
+    found = rows(tmp_path / "long.txt")
+    assert all(found[index].query.text == found[index].positive.text for index in range(3))
 
 
 def test_the_fingerprint_is_of_the_lines_and_packed_ones_are_the_same(words: Path, tmp_path: Path) -> None:
